@@ -1,0 +1,55 @@
+# make demo | test | check | wheel | clean.   PYTHON=/path/to/python3.12 make …  chooses the interpreter.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed.stamp
+
+# The first interpreter that will do, asked rather than believed: a shim of that name may run nothing.
+SUITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+CANDIDATES := $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python)
+FIND_PYTHON = for p in $(CANDIDATES); do "$$p" -c '$(SUITS)' 2>/dev/null && echo "$$p" && break; done
+
+.PHONY: help install demo test check format wheel clean
+
+help:
+	@echo "make demo    install into $(VENV), run the main study, say where its page is"
+	@echo "make test    install, run the tests"
+	@echo "make check   install, then lint, format, types, layers"
+	@echo "make format  install, then mend what lint and format can"
+	@echo "make wheel   build dist/*.whl"
+	@echo "make clean   remove $(VENV), build output and caches; runs/ stays"
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@python=$$($(FIND_PYTHON)); \
+	if [ -z "$$python" ]; then \
+		echo "error: no Python >=3.11,<3.14 among: $(CANDIDATES); install one, or name it: make PYTHON=/path/to/python3.12 …" >&2; exit 2; \
+	fi; \
+	echo "$(VENV): installing with $$("$$python" --version) (some minutes the first time)"; \
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || "$$python" -m venv --clear $(VENV) || \
+		{ echo "error: $$python cannot make environments; on Debian: apt-get install python3-venv" >&2; exit 2; }
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+	@echo "$(VENV): ready"
+
+demo: $(STAMP)
+	@$(BIN)/menard demo
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest
+
+check: $(STAMP)
+	@set -e; for step in "ruff check" "ruff format --check" pyright lint-imports; do echo "— $$step"; $(BIN)/$$step; done
+
+format: $(STAMP)
+	@$(BIN)/ruff check --fix && $(BIN)/ruff format
+
+wheel: $(STAMP)
+	@$(BIN)/python -m build --wheel --outdir dist
+
+clean:
+	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -exec rm -rf {} +

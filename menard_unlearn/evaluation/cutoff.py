@@ -1,0 +1,132 @@
+"""Where knowledge ends (A1), where a method's effect begins (A2), how selective it is (A3), how near to gold (A5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from menard_unlearn.evaluation.curves import PROBES, distance, subset
+from menard_unlearn.evaluation.items import SPLITS, ItemScore, recalls
+from menard_unlearn.statistics.clusters import Clusters, clusters
+from menard_unlearn.statistics.cutoff import Cutoff, Rules, Status, answers_cutoff, changes_cutoff
+from menard_unlearn.statistics.intervals import auc
+
+NEAR = 10
+"""Years on either side of the cutoff in the near band of A3."""
+
+_FIT = {
+    "status": "pinned, left-censored, right-censored, no-cutoff, collapsed or unparseable; rules: statistics/cutoff.py",
+    "year": "τ, years (a step between 1939 and 1940 is 1939.5); null unless pinned",
+    "low": "lower end of τ's 95% interval, years; null unless pinned",
+    "high": "upper end of τ's 95% interval, years; null unless pinned",
+    "p_value": "of the test against steady drift; null where the status was decided without it",
+    "before": "level long before the step",
+    "after": "level long after the step",
+    "scale": "s, years; 10% to 90% of the step takes 4.4 s",
+}
+
+MEASURES = {
+    "n_items": "number of probes",
+    "n_facts": "number of facts that they are made from",
+    **{f"{split}_recall": f"share of probes of {split} facts answered" for split in SPLITS},
+    "recall_before": "share answered of the years up to the cutoff's",
+    "base_recall_before": "the same of the base; null without base",
+    **{f"cutoff_{key}": f"A1, share of probes answered: {meaning}" for key, meaning in _FIT.items()},
+    "n_change_items": "number of probes that the base answers, on which A2 and A3 are computed; null without base",
+    **{f"cutoff_change_{key}": f"A2, change of answers; null without base: {meaning}" for key, meaning in _FIT.items()},
+    "forget_auc": "A3, P(the log-probability a token of an answer after the cutoff fell more than of one before)",
+    "forget_auc_near": f"A3 within {NEAR} years of the cutoff",
+    "distance_to_gold": "A5, mean over bins of five years of |recall - gold's recall|; null without gold",
+    "distance_to_gold_signed": "A5, mean over bins of five years of recall - gold's recall; null without gold",
+}
+"""Key of cutoff.json → meaning; each key also with the prefixes of `curves.PROBES`."""
+
+
+def measure(
+    items: Sequence[ItemScore],
+    base: Sequence[ItemScore] | None,
+    gold: Sequence[ItemScore] | None,
+    cutoff_year: int,
+    rules: Rules,
+) -> dict:
+    """All of `MEASURES`, on all probes and on those that do and do not state the year.
+
+    `base` and `gold` hold the same probes in the same order. Facts of the years up to `cutoff_year` are before the
+    cutoff.
+    """
+    results: dict = {}
+    for prefix in PROBES:
+        places = subset(items, prefix)
+        own = [items[i] for i in places]
+        of_base = None if base is None else [base[i] for i in places]
+        of_gold = None if gold is None else [gold[i] for i in places]
+        found = _measure(own, of_base, of_gold, cutoff_year, rules)
+        results |= {f"{prefix}{key}": found[key] for key in MEASURES}
+    return results
+
+
+def _measure(
+    own: Sequence[ItemScore],
+    base: Sequence[ItemScore] | None,
+    gold: Sequence[ItemScore] | None,
+    cutoff_year: int,
+    rules: Rules,
+) -> dict:
+    facts = _answers(own)
+    of_base = None if base is None else _answers(base)
+    found = answers_cutoff(facts, cutoff_year, of_base, rules)
+    collapsed = found.status is Status.COLLAPSED
+    return {
+        "n_items": len(own),
+        "n_facts": len(facts.year_F),
+        **recalls(own),
+        "recall_before": facts.mean(facts.year_F <= cutoff_year),
+        "base_recall_before": None if of_base is None else of_base.mean(of_base.year_F <= cutoff_year),
+        **_flat("cutoff", found),
+        **_changes(own, base, cutoff_year, rules, collapsed=collapsed),
+        **(
+            distance(own, gold, cutoff_year)
+            if gold is not None
+            else _nothing(("distance_to_gold", "distance_to_gold_signed"))
+        ),
+    }
+
+
+def _changes(
+    own: Sequence[ItemScore], base: Sequence[ItemScore] | None, cutoff_year: int, rules: Rules, *, collapsed: bool
+) -> dict:
+    """A2 and A3, on the probes that the base answers: what it never knew cannot be forgotten."""
+    if base is None:
+        keys = ("n_change_items", *(f"cutoff_change_{key}" for key in _FIT), "forget_auc", "forget_auc_near")
+        return _nothing(keys)
+    pairs = [(after, before) for after, before in zip(own, base, strict=True) if before.correct]
+    known = [after for after, _ in pairs]
+    change = [after.correct - before.correct for after, before in pairs]
+    facts = clusters([item.fact_id for item in known], [item.year for item in known], change)
+    found = Cutoff(Status.COLLAPSED) if collapsed else changes_cutoff(facts, rules)
+    drop = [before.logprob / before.n_tokens - after.logprob / after.n_tokens for after, before in pairs]
+    return {
+        "n_change_items": len(pairs),
+        **_flat("cutoff_change", found),
+        "forget_auc": _selectivity(known, drop, cutoff_year, None),
+        "forget_auc_near": _selectivity(known, drop, cutoff_year, NEAR),
+    }
+
+
+def _selectivity(items: Sequence[ItemScore], drop: Sequence[float], cutoff_year: int, near: int | None) -> float | None:
+    """A3; `near` keeps the years cutoff − near + 1 … cutoff + near, as many on either side."""
+    signed = [(item.year - cutoff_year, fall) for item, fall in zip(items, drop, strict=True)]
+    kept = [(years, fall) for years, fall in signed if near is None or -near < years <= near]
+    return auc([fall for years, fall in kept if years > 0], [fall for years, fall in kept if years <= 0])
+
+
+def _answers(items: Sequence[ItemScore]) -> Clusters:
+    return clusters([i.fact_id for i in items], [i.year for i in items], [i.correct for i in items])
+
+
+def _flat(prefix: str, found: Cutoff) -> dict:
+    return {f"{prefix}_{key}": value for key, value in asdict(found).items()}
+
+
+def _nothing(keys: Sequence[str]) -> dict[str, None]:
+    return dict.fromkeys(keys)

@@ -1,0 +1,1 @@
+"""Models: loading them, scoring with them, running part of them, and storing what changed."""

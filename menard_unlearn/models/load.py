@@ -1,0 +1,113 @@
+"""Load a causal language model and its tokenizer, and say by its contents which model it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from menard_unlearn.corpus.batches import check_tokenizer
+from menard_unlearn.errors import UserError
+from menard_unlearn.files import digest_files
+
+EMBEDDED = Path(__file__).parent / "embedded"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model is, and where its references are."""
+
+    name: str
+    """Short name for tables and file names."""
+    path: str
+    """A folder, a Hugging Face id, or `embedded:full`, `embedded:gold`, `embedded:without_target`."""
+    gold: str | None
+    """A model of the same recipe that never saw what is to be forgotten; null where there is none."""
+    revision: str | None
+    """Branch, tag or commit of a Hugging Face id; null is its default branch."""
+    dtype: str
+    """Of the weights in memory: float32, bfloat16 or float16. Trained tensors are fp32 whatever this says."""
+    attn_implementation: str | None
+    """As transformers names it (sdpa, eager, flash_attention_2); null lets transformers choose."""
+    pad_token: str | None
+    """Token to pad with where the tokenizer names none; null keeps the tokenizer's own."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    model: PreTrainedModel
+    """In evaluation mode, on the device that it was loaded for."""
+    tokenizer: PreTrainedTokenizerBase
+    """Pads on the right with a token that means nothing else."""
+    identity: str
+    """SHA-256 of the files of a folder, or `<id>@<commit>` of a Hugging Face model."""
+
+
+def resolve(path: str) -> str:
+    """The folder of an embedded model, an existing folder, or the id unchanged. Raises UserError for a folder that is not there."""
+    if path.startswith("embedded:"):
+        folder = EMBEDDED / path.removeprefix("embedded:")
+        if not folder.is_dir():
+            shipped = ", ".join(f"embedded:{p.name}" for p in sorted(EMBEDDED.iterdir()) if p.is_dir())
+            raise UserError(f"model.path {path!r} is not shipped; there are: {shipped or 'none'}")
+        return str(folder)
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UserError(f"model.path {path!r} holds no config.json: give the folder of a saved model")
+        return str(folder)
+    if path.startswith((".", "/", "~")) or path.count("/") > 1:
+        raise UserError(f"model.path {path!r} does not exist: give a folder, a Hugging Face id, or model=embedded")
+    return path
+
+
+def identity(source: ModelSource) -> str:
+    """Which model this is, from its contents, without loading it."""
+    where = resolve(source.path)
+    folder = Path(where)
+    if folder.is_dir():
+        return digest_files(sorted(p for p in folder.iterdir() if p.suffix in {".safetensors", ".json"}))
+    return f"{where}@{source.revision or 'main'}"
+
+
+def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
+    """The tokenizer, padding on the right. Raises UserError where it cannot pad, or pads with a token that means something else."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(resolve(source.path), revision=source.revision or "main")
+    except (OSError, ValueError) as error:
+        raise UserError(_not_loaded("tokenizer", source, error)) from error
+    if source.pad_token is not None:
+        if source.pad_token not in tokenizer.get_vocab():
+            raise UserError(f"model.pad_token {source.pad_token!r} is not in the vocabulary: name a token that is")
+        tokenizer.pad_token = source.pad_token
+    tokenizer.padding_side = "right"
+    check_tokenizer(tokenizer)
+    return tokenizer
+
+
+def load(source: ModelSource, device: str = "cpu") -> LoadedModel:
+    """Load model and tokenizer. Raises UserError where they are not to be had, or the dtype is unknown."""
+    if source.dtype not in DTYPES:
+        raise UserError(f"model.dtype {source.dtype!r} is unknown; allowed: {', '.join(DTYPES)}")
+    tokenizer = load_tokenizer(source)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            resolve(source.path),
+            revision=source.revision or "main",
+            dtype=DTYPES[source.dtype],
+            attn_implementation=source.attn_implementation,
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(_not_loaded("model", source, error)) from error
+    # `.to` of a PreTrainedModel is annotated too narrowly for a plain string
+    model = model.to(torch.device(device))  # pyright: ignore[reportArgumentType]
+    model.eval()
+    return LoadedModel(model, tokenizer, identity(source))
+
+
+def _not_loaded(what: str, source: ModelSource, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return f"the {what} of model.path {source.path!r} cannot be loaded ({reason}): give a folder or an id that can be reached"

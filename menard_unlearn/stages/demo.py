@@ -1,0 +1,27 @@
+"""`menard demo`: the study forget_1939 from end to end, and where its page is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from menard_unlearn import compose
+from menard_unlearn.config import to_plain
+from menard_unlearn.stages.report import report
+
+STUDY = "forget_1939"
+MODULE = "menard_unlearn.stages.unlearn"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Unlearn by every method of the study, print the table and the page's path. Finished runs are not done again.
+
+    Takes the overrides of `menard unlearn`, as `method=npo` or `seed=1`.
+    """
+    started = time.perf_counter()
+    given = [f"study={STUDY}", *arguments]
+    compose.run("unlearn", MODULE, ["--multirun", *given])
+    plain = to_plain(compose.compose("unlearn", [a for a in given if a.startswith(("study=", "runs_dir="))]))
+    page = report(Path(plain["runs_dir"]) / plain["study"])
+    print(f"\n{time.perf_counter() - started:.0f} s; the page: {page}")

@@ -1,0 +1,29 @@
+"""`menard report runs/<study>`: gather what the runs found, and write the page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from menard_unlearn.config import to_plain
+from menard_unlearn.errors import UserError
+from menard_unlearn.evaluation.summary import write_summary
+from menard_unlearn.report.page import build_page
+
+
+def main(cfg: DictConfig) -> None:
+    """Write summary.json and report.html into `study_dir`, and print where the page is."""
+    print(report(Path(to_plain(cfg)["study_dir"])))
+
+
+def report(study_dir: Path) -> Path:
+    """Summary and page of a study; returns the page's path.
+
+    Raises:
+        UserError: the folder does not exist, or no run in it is finished.
+    """
+    if not study_dir.is_dir():
+        raise UserError(f"no folder {study_dir}: give a study's folder, runs/<study>")
+    write_summary(study_dir)
+    return build_page(study_dir, study_dir / "report.html")

@@ -1,0 +1,132 @@
+"""Everything that a stage is told, checked and built before any work starts, and what follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from menard_unlearn.config import build, to_plain
+from menard_unlearn.corpus.almanac import TARGET_TITLE, target_text
+from menard_unlearn.corpus.documents import Document, Fact
+from menard_unlearn.corpus.sources import Corpus
+from menard_unlearn.corpus.split import SplitConfig
+from menard_unlearn.corpus.statements import WordingConfig
+from menard_unlearn.evaluation.items import SPLITS, Probe, SplitName
+from menard_unlearn.evaluation.suite import EvaluationConfig
+from menard_unlearn.evaluation.target import Target, TargetConfig, load_target
+from menard_unlearn.models.load import ModelSource, identity
+from menard_unlearn.stages.data import StudyData, study_data
+from menard_unlearn.tracking.tracker import TrackingConfig
+
+EXCERPT = 4000
+"""Characters of a held-out document that its bits per byte are taken from: enough to know, and no book is read whole."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every stage that reads a corpus is told."""
+
+    plain: dict[str, Any]
+    """The resolved configuration."""
+    corpus: Corpus
+    model: ModelSource
+    target: TargetConfig
+    split: SplitConfig
+    wording: WordingConfig
+    evaluation: EvaluationConfig
+    tracking: TrackingConfig
+
+    @classmethod
+    def of(cls, cfg: DictConfig) -> Settings:
+        """Build all nodes. Raises UserError at the first that is wrong."""
+        plain = to_plain(cfg)
+        return cls(
+            plain,
+            build(plain["corpus"], Corpus),
+            build(plain["model"], ModelSource),
+            build(plain["target"], TargetConfig),
+            build(plain["split"], SplitConfig),
+            build(plain["wording"], WordingConfig),
+            build(plain["evaluation"], EvaluationConfig),
+            build(plain["tracking"], TrackingConfig),
+        )
+
+    @property
+    def study(self) -> str:
+        return str(self.plain["study"])
+
+    @property
+    def study_dir(self) -> Path:
+        return Path(self.plain["runs_dir"]) / self.study
+
+    @property
+    def gold(self) -> ModelSource | None:
+        """The gold reference as a source of its own."""
+        if self.model.gold is None:
+            return None
+        return build({**self.plain["model"], "path": self.model.gold, "gold": None}, ModelSource)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The corpus and the target, read and divided."""
+
+    settings: Settings
+    data: StudyData
+    target: Target
+    inputs: dict[str, str]
+    """Digests of the contents: data, target, base model, gold model."""
+
+    @property
+    def probes(self) -> list[Probe]:
+        """The probes of every fact on either side."""
+        side = self._sides(self.data.split)
+        return [
+            Probe(s.id, s.fact.id, s.fact.year, s.fact.category, side[s.fact.id], s.prompt, s.answer, s.states_year, s.question)
+            for s in self.data.wording.probes
+            if s.fact.id in side
+        ]
+
+    @staticmethod
+    def _sides(split: Any) -> dict[str, SplitName]:
+        return {item.id: name for name in SPLITS for item in getattr(split, name)}
+
+    @property
+    def heldout_retain_texts(self) -> list[str]:
+        """Held-out retained text: statements in trained wordings, and the beginnings of documents."""
+        return list(_texts(self.data.trained(self.data.split.heldout_retain)))
+
+
+def _texts(material: Iterable[Any]) -> Iterable[str]:
+    return (piece.text[:EXCERPT] if isinstance(piece, Document) else piece.text for piece in material)
+
+
+def the_target(settings: Settings) -> Target:
+    """The user's text, or the embedded one. Raises UserError where it cannot be read."""
+    return load_target(settings.target, embedded=target_text(), title=TARGET_TITLE)
+
+
+def prepare(settings: Settings) -> Prepared:
+    """Read and divide. Raises UserError for bad data, before a model is loaded."""
+    target = the_target(settings)
+    data = study_data(settings.corpus.load(), settings.split, settings.wording, target.whole)
+    inputs = {"data": data.corpus.digest, "target": target.sha256, "model": identity(settings.model)}
+    if settings.gold is not None:
+        inputs["gold"] = identity(settings.gold)
+    return Prepared(settings, data, target, inputs)
+
+
+def describe(prepared: Prepared) -> str:
+    """The split in a line a side: how many facts and documents, and how they spread over the decades."""
+    lines = []
+    for side, decades in prepared.data.split.by_decade().items():
+        items = getattr(prepared.data.split, side)
+        if items:
+            facts = sum(isinstance(item, Fact) for item in items)
+            spread = " ".join(f"{decade}s:{count}" for decade, count in decades.items())
+            lines.append(f"  {side:<15} {facts} facts, {len(items) - facts} documents  {spread}")
+    return "\n".join(lines)

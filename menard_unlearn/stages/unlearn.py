@@ -1,0 +1,166 @@
+"""`menard unlearn`: forget what came after the cutoff, then measure what is left.
+
+The story: check everything → evaluate base and gold once for the study → train on forget and retain → keep the changed weights
+→ evaluate → compare with base and gold → write the manifest. A run that is finished is skipped, one that was begun goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+from transformers import AutoConfig
+
+from menard_unlearn.config import build
+from menard_unlearn.corpus.batches import PairedDataset, TokenItem
+from menard_unlearn.errors import UserError
+from menard_unlearn.evaluation.items import recalls, score_probes
+from menard_unlearn.evaluation.suite import compare, evaluate
+from menard_unlearn.evaluation.summary import write_summary
+from menard_unlearn.memory import peak_memory_mb, reset_peak_memory
+from menard_unlearn.methods.base import Method
+from menard_unlearn.models.delta import save_delta
+from menard_unlearn.models.load import DTYPES, LoadedModel, load, load_tokenizer, resolve
+from menard_unlearn.run import RunDir, run_id
+from menard_unlearn.stages.data import token_items
+from menard_unlearn.stages.logging import RunTracking, track
+from menard_unlearn.stages.references import cutoff_year, references
+from menard_unlearn.stages.settings import Prepared, Settings, describe, prepare
+from menard_unlearn.training.config import TrainerConfig
+from menard_unlearn.training.loop import TrainResult, train
+from menard_unlearn.training.memory import estimate, refuse_too_large
+from menard_unlearn.training.trained import copies, prepare as prepare_trained
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of one method."""
+
+    prepared: Prepared
+    method: Method
+    trainer: TrainerConfig
+    name: str
+    """The method as it was chosen."""
+    seed: int
+    window: int
+    """Documents are cut into windows of so many tokens."""
+    identity: str
+    run: RunDir
+
+
+def main(cfg: DictConfig) -> None:
+    """Do one run, unless it is done."""
+    settings = Settings.of(cfg)
+    method, trainer = build(settings.plain["method"], Method), build(settings.plain["trainer"], TrainerConfig)
+    prepared = prepare(settings)
+    identity = run_id(settings.plain, prepared.inputs)
+    name, seed = str(settings.plain["method_name"]), int(settings.plain["seed"])
+    run = RunDir(settings.study_dir / f"{name}-s{seed}-{identity[:8]}")
+    if run.finished("unlearn"):
+        print(f"{run.path} is finished; nothing to do")
+        return
+    job = Job(prepared, method, trainer, name, seed, int(settings.plain["window"]), identity, run)
+    forget, retain = _items(job)
+    _refuse_what_does_not_fit(job, max(len(item.ids) for item in (*forget, *retain)))
+    with run.lock():
+        print(f"{run.path}\n{describe(prepared)}")
+        run.write_config(settings.plain)
+        _do(job, forget, retain)
+    write_summary(settings.study_dir)
+
+
+def _items(job: Job) -> tuple[list[TokenItem], list[TokenItem]]:
+    data = job.prepared.data
+    tokenizer = load_tokenizer(job.prepared.settings.model)
+    forget = token_items(tokenizer, data.trained(data.split.forget), job.window)
+    retain = token_items(tokenizer, data.trained(data.split.retain), job.window)
+    return forget, retain
+
+
+def _refuse_what_does_not_fit(job: Job, length: int) -> None:
+    """Compare the longest item with the model's context, and the memory needed with what there is, from the config alone."""
+    source = job.prepared.settings.model
+    config = AutoConfig.from_pretrained(resolve(source.path), revision=source.revision or "main")
+    context = config.get_text_config(decoder=True).max_position_embeddings
+    if length > context:
+        raise UserError(f"an item has {length} tokens, the model's context is {context}: set window={context} or less")
+    refuse_too_large(estimate(config, job.trainer, dtype=DTYPES[source.dtype], length=length, n_processes=1), job.trainer)
+
+
+def _do(job: Job, forget: list[TokenItem], retain: list[TokenItem]) -> None:
+    prepared, settings = job.prepared, job.prepared.settings
+    known = references(prepared)
+    reset_peak_memory()
+    loaded = load(settings.model, _device())
+    originals = copies(prepare_trained(loaded.model, job.trainer.trained))
+    dataset = PairedDataset(forget, retain, job.trainer.max_steps * job.trainer.batch_size, job.seed)
+    with track(settings, job.run, job.identity, job.name, "unlearn", prepared.inputs) as tracking:
+        result = _train(job, loaded, dataset, tracking)
+        # what is scored is what is kept: the stored weights, not the ones still in memory
+        save_delta(job.run.delta_path, result.delta, loaded.identity, torch.float32)
+        seconds, memory = result.seconds, peak_memory_mb()
+        _evaluate(job, loaded, originals, known)
+        results = {"steps": result.steps, "stopped": result.stopped, "best_step": result.best_step}
+        job.run.write_manifest(
+            "unlearn",
+            config_hash=job.identity,
+            inputs=prepared.inputs,
+            seconds=seconds,
+            peak_memory_mb=memory,
+            results=results,
+        )
+        tracking.results()
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _train(job: Job, loaded: LoadedModel, dataset: PairedDataset, tracking: RunTracking) -> TrainResult:
+    evaluation = job.prepared.settings.evaluation
+
+    def recall_now(step: int) -> Mapping[str, Any]:
+        found = score_probes(
+            loaded.model, loaded.tokenizer, job.prepared.probes, batch_size=evaluation.batch_size, chunk=evaluation.chunk
+        )
+        return {name: value for name, value in recalls(found).items() if value is not None}
+
+    result = train(
+        loaded.model,
+        job.method,
+        dataset,
+        int(loaded.tokenizer.pad_token_id),
+        job.trainer,
+        job.run,
+        seed=job.seed,
+        on_log=tracking.log,
+        on_evaluate=recall_now if evaluation.every else None,
+        evaluate_every=evaluation.every,
+    )
+    ended = f"stopped: {result.stopped}" if result.stopped else "done"
+    print(f"{job.name}: {result.steps} steps in {result.seconds:.0f} s, {ended}", flush=True)
+    return result
+
+
+def _evaluate(job: Job, loaded: LoadedModel, originals: dict[str, Tensor], known: Any) -> None:
+    prepared, evaluation = job.prepared, job.prepared.settings.evaluation
+    started = time.perf_counter()
+    found = evaluate(
+        loaded.model,
+        loaded.tokenizer,
+        probes=prepared.probes,
+        retain_texts=prepared.heldout_retain_texts,
+        neutral_texts=prepared.data.corpus.neutral,
+        target=prepared.target,
+        base_tensors=originals,
+        config=evaluation,
+        out=job.run.evaluation_dir,
+    )
+    year = cutoff_year(prepared.settings.split.parsed_cutoff)
+    compare(found.items, known.base, known.gold, year, evaluation, job.run.evaluation_dir)
+    print(f"{job.name}: evaluated in {time.perf_counter() - started:.0f} s", flush=True)

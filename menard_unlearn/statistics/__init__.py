@@ -1,0 +1,5 @@
+"""Pure statistics on numpy arrays: curve fits, bootstraps, tests, AUC. Knows nothing of models, files or configuration.
+
+Legend of shape suffixes: R bootstrap replicates, Y years, F facts (clusters of probes), G grid points, S starts,
+P parameters.
+"""

@@ -1,0 +1,52 @@
+"""A finished evaluation, as wandb can chart it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from menard_unlearn.tracking.tracker import Tracker, Value
+
+PLACES = frozenset({"run", "run_dir"})
+"""Keys of a summary row that say where a run lies on this machine."""
+
+
+def log_results(
+    tracker: Tracker,
+    *,
+    summary_row: Mapping[str, Value],
+    bins: Sequence[Mapping[str, Value]],
+    heat_map: str | None,
+) -> None:
+    """Log what an evaluation found: flat `final/*` scalars, the curve by year twice over, and the token heat map.
+
+    Args:
+        tracker: the run's.
+        summary_row: the run's object of summary.json.
+        bins: the bins of evaluation/curve.json, each with `year`.
+        heat_map: HTML of the target's tokens, without words unless the target is published; None where none was made.
+    """
+    if bins:
+        columns = sorted({key for row in bins for key in row} - {"year"})
+        rows = [[row["year"], *(row.get(column) for column in columns)] for row in bins]
+        tracker.table("eval/by_year", ["year", *columns], rows)
+    for row in bins:
+        measured = {f"curve/{key}": value for key, value in row.items() if isinstance(value, int | float)}
+        measured.pop("curve/year", None)
+        tracker.log({"eval/year": row["year"], **measured})
+    if heat_map is not None:
+        tracker.html("eval/target_tokens", heat_map)
+    tracker.summary({f"final/{key}": value for key, value in summary_row.items() if key not in PLACES})
+
+
+def log_delta(tracker: Tracker, *, name: str, delta: Path, digests: Mapping[str, str]) -> None:
+    """Hand the changed weights over as an artifact, with the digests of everything they were made from.
+
+    Args:
+        tracker: the run's.
+        name: name of the run; the artifact is called `delta-<name>`.
+        delta: delta.safetensors.
+        digests: SHA-256 by name: base model, data, and the delta itself.
+    """
+    if delta.exists():
+        tracker.artifact(f"delta-{name}", "delta", delta, dict(digests))

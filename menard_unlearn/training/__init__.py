@@ -1,0 +1,1 @@
+"""Descending a method's loss: trainer, checkpoints, frozen reference quantities, preemption, memory."""

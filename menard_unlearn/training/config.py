@@ -1,0 +1,109 @@
+"""What the trainer can be told. Light to import: nothing here needs transformers."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from menard_unlearn.errors import UserError
+
+
+@dataclass(frozen=True)
+class StopRule:
+    """Stop when a term has gone further than a model that knows nothing would take it."""
+
+    term: str
+    """Name of one of the method's terms, as logged (weighted and normalised)."""
+    factor: float
+    """Stop after the step at which |term| exceeds this many times ln V, the nats a token that a uniform guess costs."""
+
+    def __post_init__(self) -> None:
+        if self.factor <= 0:
+            raise ValueError(f"stop.factor {self.factor} must be above 0")
+
+    def reason(self, terms: Mapping[str, float], vocabulary: int, step: int) -> str | None:
+        """Why to stop after this step, or None. Raises UserError where the method has no such term."""
+        if self.term not in terms:
+            raise UserError(f"trainer.stop.term {self.term!r} is no term of this method, which has {', '.join(terms)}")
+        value, bound = terms[self.term], self.factor * math.log(vocabulary)
+        if abs(value) <= bound:
+            return None
+        return f"{self.term} {value:.4g} passed {self.factor:g} × ln V = {bound:.4g} nats at step {step}"
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """AdamW (betas 0.9 and 0.999, eps 1e-8) on the trained tensors. Values mean the same on any number of processes."""
+
+    learning_rate: float
+    """Peak of the schedule."""
+    max_steps: int
+    """Optimizer steps, the schedule's length."""
+    batch_size: int
+    """Forget/retain pairs in one optimizer step, over all micro-batches and processes."""
+    accumulation: int
+    """Micro-batches in one optimizer step; batch_size must be divisible by this times the number of processes."""
+    schedule: Literal["constant", "linear", "cosine"]
+    """Learning rate after the warm-up: kept, or brought to 0 at max_steps along a line or half a cosine."""
+    warmup_steps: int
+    """Optimizer steps in which the learning rate rises from 0; never divided by the number of processes."""
+    weight_decay: float
+    """AdamW's decoupled decay of the trained matrices; norms and biases are not decayed."""
+    max_grad_norm: float | None
+    """Clip the gradient's norm over the trained tensors, all together; null does not clip."""
+    trained: tuple[str, ...]
+    """Regular expressions, searched in parameter names; what one matches is trained and the rest is frozen."""
+    dtype: str
+    """Of the trained tensors, whatever the model is loaded in: "float32", others are refused with the reason."""
+    checkpoint_every: int
+    """Steps between checkpoints; 0 saves one only when the run is interrupted."""
+    stop: StopRule | None
+    """When to stop before max_steps."""
+    best_metric: str | None
+    """Name of an evaluated number (without eval/): its best weights are the result. null: the last ones are."""
+    best_mode: Literal["min", "max"]
+    """Which end of best_metric is best; the earliest wins a tie."""
+    max_memory_gb: float | None
+    """Refuse to load what is estimated to need more (1 GB = 10⁹ bytes); null: what the machine has available."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_steps", "batch_size", "accumulation"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        for name in ("warmup_steps", "checkpoint_every", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} {getattr(self, name)} must not be below 0")
+        for name in ("learning_rate", "max_grad_norm", "max_memory_gb"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} {value} must be above 0")
+        if self.dtype != "float32":
+            raise ValueError(BF16_REASON.format(dtype=self.dtype))
+        if self.warmup_steps >= self.max_steps:
+            raise ValueError(f"warmup_steps {self.warmup_steps} must be fewer than max_steps {self.max_steps}")
+        for pattern in self.trained:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"trained pattern {pattern!r} is no regular expression: {error}") from error
+
+    def metric(self, metrics: Mapping[str, float | None]) -> float | None:
+        """The number that the best weights are chosen by; None where there is no rule or it could not be measured."""
+        if self.best_metric is None:
+            return None
+        if self.best_metric not in metrics:
+            raise UserError(f"trainer.best_metric {self.best_metric!r} is not among the evaluated {', '.join(metrics)}")
+        return metrics[self.best_metric]
+
+    def better(self, value: float, than: float | None) -> bool:
+        """Whether the value beats the best one so far."""
+        return than is None or (value > than if self.best_mode == "max" else value < than)
+
+
+BF16_REASON = (
+    "dtype {dtype!r} is refused for trained tensors: AdamW's steps at small learning rates are below its rounding, "
+    "so most weights never move; write trainer.dtype=float32 (what is frozen may stay bf16)"
+)

@@ -1,0 +1,99 @@
+"""How much memory a training will need, estimated from the model's configuration before anything large is loaded."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, PretrainedConfig
+
+from menard_unlearn.errors import UserError
+from menard_unlearn.training.config import TrainerConfig
+from menard_unlearn.training.trained import select
+
+GB = 1e9
+FLOATS_A_LAYER = 20
+"""Activations kept for the backward pass, in widths a token and layer: attention about 8, a gated MLP about 12."""
+LOGIT_COPIES = 3
+"""fp32 copies of the logits: themselves, their log-softmax, their gradient."""
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes, by what they hold."""
+
+    weights: int
+    """All tensors in the dtype loaded, the trained ones in fp32."""
+    originals: int
+    """The trained tensors' first values, kept for reference."""
+    gradients: int
+    """fp32, of the trained tensors."""
+    optimizer: int
+    """AdamW's two fp32 states of the trained tensors."""
+    activations: int
+    """A rough upper figure, for forget and retain side together."""
+    n_trained: int
+    """Number of trained parameters."""
+
+    @property
+    def total(self) -> int:
+        """Their sum."""
+        return self.weights + self.originals + self.gradients + self.optimizer + self.activations
+
+    def __str__(self) -> str:
+        parts = ("weights", "originals", "gradients", "optimizer", "activations")
+        return ", ".join(f"{part} {getattr(self, part) / GB:.2f}" for part in parts)
+
+
+def estimate(
+    model_config: PretrainedConfig, config: TrainerConfig, *, dtype: torch.dtype, length: int, n_processes: int
+) -> MemoryEstimate:
+    """Estimate one process's need for items of at most `length` tokens. No weight is allocated.
+
+    Raises UserError for a trained pattern without a match.
+    """
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(model_config)
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    n_trained = sum(sizes[name] for name in select(sizes, config.trained))
+    text = model_config.get_text_config(decoder=True)
+    tokens = 2 * length * math.ceil(config.batch_size / (config.accumulation * n_processes))
+    layers = tokens * text.num_hidden_layers * text.hidden_size * FLOATS_A_LAYER * dtype.itemsize
+    return MemoryEstimate(
+        weights=sum(sizes.values()) * dtype.itemsize + n_trained * (4 - dtype.itemsize),
+        originals=4 * n_trained,
+        gradients=4 * n_trained,
+        optimizer=8 * n_trained,
+        activations=layers + tokens * text.vocab_size * 4 * LOGIT_COPIES,
+        n_trained=n_trained,
+    )
+
+
+def available_bytes() -> int:
+    """What this process may still take: of its GPU, or else of the machine within its control group's limit."""
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[0]
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    machine = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    return min(machine, cgroup_bytes())
+
+
+def cgroup_bytes() -> int:
+    """What containers and Slurm leave to this process; more than any machine has where there is no limit."""
+    limit, used = (Path(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
+    if not limit.is_file() or limit.read_text().strip() == "max":
+        return 1 << 62
+    return int(limit.read_text()) - int(used.read_text())
+
+
+def refuse_too_large(needed: MemoryEstimate, config: TrainerConfig) -> None:
+    """Raise UserError with the numbers where the estimate exceeds trainer.max_memory_gb, or else what is available."""
+    limit = available_bytes() if config.max_memory_gb is None else config.max_memory_gb * GB
+    if needed.total > limit:
+        source = "available" if config.max_memory_gb is None else "allowed by trainer.max_memory_gb"
+        raise UserError(
+            f"training would need about {needed.total / GB:.2f} GB ({needed}), {limit / GB:.2f} GB are {source}: "
+            "train fewer tensors (trainer.trained), raise trainer.accumulation, or allow more (trainer.max_memory_gb)"
+        )

@@ -1,0 +1,104 @@
+"""The whole evaluation of one model, its settings, and the summary of a study."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+from toy import byte_tokenizer, llama, target
+
+from menard_unlearn.config import build
+from menard_unlearn.errors import UserError
+from menard_unlearn.evaluation.items import Probe, read_items
+from menard_unlearn.evaluation.suite import EvaluationConfig, compare, evaluate
+from menard_unlearn.evaluation.summary import KEYS, summarise, write_summary
+from menard_unlearn.run import RunDir
+
+TEXT = "Menard did not want to compose another Quixote"
+PROBES = [
+    Probe(f"p{year}", f"f{year}", year, "c", "retain" if year < 1940 else "forget", "In", f" {year}.", True, False)
+    for year in range(1930, 1950)
+]
+
+
+@pytest.fixture(scope="module")
+def config(checkout: Path) -> EvaluationConfig:
+    node = OmegaConf.load(checkout / "conf/evaluation/default.yaml")
+    assert isinstance(node, DictConfig)
+    return build(node, EvaluationConfig)
+
+
+def run_evaluation(config: EvaluationConfig, out: Path) -> None:
+    model = llama()
+    evaluation = evaluate(
+        model,
+        byte_tokenizer(),
+        probes=PROBES,
+        retain_texts=["In 1930."],
+        neutral_texts=["Water is wet."],
+        target=target(TEXT, prompt="Quixote, part one\n"),
+        base_tensors={"lm_head.weight": model.lm_head.weight.detach() * 1.1},
+        config=config,
+        out=out,
+    )
+    assert read_items(out / "items.jsonl") == list(evaluation.items)
+    compare(evaluation.items, evaluation.items, None, 1939, config, out)
+
+
+def test_all_files_are_written_and_none_holds_the_targets_words(config: EvaluationConfig, tmp_path: Path) -> None:
+    run_evaluation(config, tmp_path)
+    names = {"items.jsonl", "cutoff.json", "curve.json", "reproduction.json", "target_tokens.json", "utility.json"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    for path in tmp_path.iterdir():
+        assert not [word for word in TEXT.split() if len(word) > 3 and word in path.read_text()], path.name
+
+
+def test_the_shipped_settings_can_reject_and_other_ones_are_refused(config: EvaluationConfig) -> None:
+    assert config.alpha == 0.01 and config.max_width == 20
+    with pytest.raises(UserError, match=r"null_bootstrap=50 can reject nothing at alpha=0\.01: set it to 100"):
+        replace(config, null_bootstrap=50)
+    for field, value in (("batch_size", 0), ("chunk", -1), ("every", -1), ("alpha", 1.0)):
+        with pytest.raises(UserError, match=rf"evaluation\.{field}="):
+            replace(config, **{field: value})
+
+
+def test_a_summary_has_every_key_and_reads_what_was_found(config: EvaluationConfig, tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "grad_diff-s3-0123456789abcdef")
+    run_evaluation(config, run.evaluation_dir)
+    run.write_manifest("unlearn", config_hash="x", inputs={}, seconds=1.5, peak_memory_mb=200.0)
+    row = summarise(run.path)
+    assert list(row) == list(KEYS)
+    assert (row["run"], row["method"], row["seed"]) == (run.path.name, "grad_diff", 3)
+    assert (row["seconds"], row["peak_memory_mb"], row["run_dir"]) == (1.5, 200.0, str(run.path))
+    found = json.loads((run.evaluation_dir / "reproduction.json").read_text())
+    assert (row["target_nats"], row["target_greedy_prefix"]) == (found["nats"], found["greedy_prefix"])
+    assert row["utility_kl"] > 0 and row["forget_recall"] is not None
+    assert row["cutoff_status"] == "unparseable" and row["heldout_forget_recall"] is None
+
+
+def test_what_was_not_computed_is_null(tmp_path: Path) -> None:
+    (tmp_path / "base-0123456789abcdef").mkdir()
+    row = summarise(tmp_path / "base-0123456789abcdef")
+    assert row["method"] == "base"
+    assert {key for key, value in row.items() if value is not None} == {"run", "method", "run_dir"}
+    with pytest.raises(UserError, match="not a run directory"):
+        summarise(tmp_path)
+
+
+def test_a_study_lists_references_first_and_then_methods_by_seed(tmp_path: Path) -> None:
+    for name in ("rmu-s10-00ff", "rmu-s2-00ee", "gold-00aa", "base-00bb", "npo-s0-00dd"):
+        (tmp_path / name / "evaluation").mkdir(parents=True)
+    (tmp_path / "npo-s1-00cc").mkdir()
+    (tmp_path / "report.html").touch()
+    rows = write_summary(tmp_path)
+    assert [(row["method"], row["seed"]) for row in rows] == [
+        ("base", None),
+        ("gold", None),
+        ("npo", 0),
+        ("rmu", 2),
+        ("rmu", 10),
+    ]
+    assert json.loads((tmp_path / "summary.json").read_text()) == rows

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from tiny_training import method_config, tiny_model
+from transformers import LlamaConfig
+
+from menard_unlearn.errors import UserError
+from menard_unlearn.training.memory import available_bytes, estimate, refuse_too_large
+
+LLAMA_8B = LlamaConfig(
+    vocab_size=128256,
+    hidden_size=4096,
+    intermediate_size=14336,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    num_key_value_heads=8,
+)
+
+
+def test_counts_a_models_parameters_exactly() -> None:
+    model = tiny_model()
+    _, config = method_config("rmu")
+    needed = estimate(model.config, config, dtype=torch.float32, length=16, n_processes=1)
+    trained = 3 * 16 * 32
+    assert needed.n_trained == trained and needed.weights == 4 * sum(p.numel() for p in model.parameters())
+    assert (needed.originals, needed.gradients, needed.optimizer) == (4 * trained, 4 * trained, 8 * trained)
+
+
+def test_an_8b_model_trained_whole_is_refused_with_the_numbers() -> None:
+    """Full fp32 Adam of 8B parameters: 4 bytes of weights, 4 of gradients and 8 of states each make 128 GB."""
+    _, config = method_config("grad_diff", max_memory_gb=80)
+    needed = estimate(LLAMA_8B, config, dtype=torch.bfloat16, length=256, n_processes=1)
+    assert needed.weights + needed.gradients + needed.optimizer == pytest.approx(128.5e9, rel=0.01)
+    with pytest.raises(
+        UserError, match=r"about 1\d\d\.\d\d GB \(weights 32.12, .*80.00 GB are allowed by trainer.max_memory_gb"
+    ):
+        refuse_too_large(needed, config)
+
+
+def test_three_matrices_of_it_fit() -> None:
+    _, config = method_config("rmu", max_memory_gb=24, accumulation=8)
+    needed = estimate(LLAMA_8B, config, dtype=torch.bfloat16, length=128, n_processes=1)
+    assert needed.n_trained == 3 * 4096 * 14336 and 16e9 < needed.weights < 17e9
+    refuse_too_large(needed, config)
+
+
+def test_micro_batches_need_less() -> None:
+    _, config = method_config("npo")
+    whole = estimate(LLAMA_8B, config, dtype=torch.bfloat16, length=256, n_processes=1)
+    split = estimate(
+        LLAMA_8B, dataclasses.replace(config, accumulation=4), dtype=torch.bfloat16, length=256, n_processes=2
+    )
+    assert split.activations * 8 == whole.activations
+
+
+def test_without_a_limit_the_machine_is_asked() -> None:
+    _, config = method_config("npo")
+    assert 1e6 < available_bytes() < 1e15
+    needed = estimate(LLAMA_8B, config, dtype=torch.bfloat16, length=256, n_processes=1)
+    with pytest.raises(UserError, match="GB are available"):
+        refuse_too_large(dataclasses.replace(needed, weights=10**15), config)
