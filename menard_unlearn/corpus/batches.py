@@ -126,6 +126,13 @@ def check_tokenizer(tok: PreTrainedTokenizerBase) -> None:
             )
 
 
+def one_id(token_id: object, role: str) -> int:
+    """The id of a special token. Raises UserError where the tokenizer has none, or several, for this role."""
+    if not isinstance(token_id, int):
+        raise UserError(f"the tokenizer's {role} token is {token_id!r}, one is needed: use a tokenizer that has it")
+    return token_id
+
+
 def encode_statement(tok: PreTrainedTokenizerBase, prompt: str, answer: str, id: str) -> TokenItem:
     """Prompt and answer as one sequence of which the answer is scored.
 

@@ -7,12 +7,14 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from string import Formatter
 
 from menard_unlearn.corpus.documents import Fact
 from menard_unlearn.errors import UserError
 
 SHIPPED = Path(__file__).parent / "templates.json"
 ANY_RELATION = "*"
+SLOTS = ("subject", "object", "year", "category")
 
 
 @dataclass(frozen=True)
@@ -26,14 +28,26 @@ class Template:
     answer: str
     """The slot that is asked for."""
 
+    def __post_init__(self) -> None:
+        wording = f"{self.prompt} {self.answer}"
+        try:
+            slots = {name for _, name, _, _ in Formatter().parse(wording) if name is not None}
+        except ValueError as error:
+            raise UserError(f"wording {wording!r} has a brace that no other closes: write {{{{ for a brace") from error
+        if not slots.issubset(SLOTS):
+            allowed = ", ".join(f"{{{name}}}" for name in SLOTS)
+            raise UserError(f"wording {wording!r} has other slots than {allowed}: write {{{{ for a brace")
+
     @property
     def question(self) -> bool:
+        """Whether it is worded as a question."""
         return self.id.startswith("q")
 
 
 @dataclass(frozen=True)
 class Statement:
-    """A fact in one wording. `text` is the prompt followed by the answer, which begins with a space and ends with a full stop."""
+    """A fact in one wording: `text` is the prompt and the answer, which begins with a space and ends with a
+    full stop."""
 
     id: str
     fact: Fact
@@ -44,11 +58,13 @@ class Statement:
 
     @property
     def text(self) -> str:
+        """The whole sentence."""
         return self.prompt + self.answer
 
     @property
     def states_year(self) -> bool:
-        """Whether the year of the fact stands in the prompt or the answer: breaking the year tokens would break this probe."""
+        """Whether the year of the fact stands in the prompt or the answer: breaking the year tokens would break this
+        probe."""
         return str(self.fact.year) in self.text
 
 
@@ -69,12 +85,14 @@ class Templates:
         found = self.by_relation.get(relation) or self.by_relation.get(ANY_RELATION)
         if not found:
             known = ", ".join(sorted(self.by_relation))
-            raise UserError(f"no template for relation {relation!r}; known: {known}; add it, or add wordings under \"*\"")
+            raise UserError(f'no template for relation {relation!r}; known: {known}; add it, or add wordings under "*"')
         return found
 
 
 @dataclass(frozen=True)
 class StatementSet:
+    """A corpus in words."""
+
     trained: tuple[Statement, ...]
     """Wordings that a model may be trained on."""
     probes: tuple[Statement, ...]
@@ -106,13 +124,19 @@ class WordingConfig:
     seed: int
     """Together with a fact's id it says which wordings."""
 
+    def __post_init__(self) -> None:
+        for name in ("heldout_silent", "heldout_stated"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} {getattr(self, name)} must not be below 0")
+
 
 def statements(facts: Iterable[Fact], templates: Templates, config: WordingConfig) -> StatementSet:
     """Put facts into words and keep some wordings of each fact for probing.
 
-    A prompt that different answers would complete is used for nothing: nobody could answer it.
+    A prompt that different answers would complete is used for nothing: nobody could answer it. The result is in the
+    order of the facts' ids, whatever order they come in.
     """
-    rendered = {fact.id: _all_wordings(fact, templates) for fact in facts}
+    rendered = {fact.id: _all_wordings(fact, templates) for fact in sorted(facts, key=lambda fact: fact.id)}
     ambiguous = _ambiguous_prompts(s for wordings in rendered.values() for s in wordings)
     trained: list[Statement] = []
     probes: list[Statement] = []
@@ -120,7 +144,10 @@ def statements(facts: Iterable[Fact], templates: Templates, config: WordingConfi
         usable = sorted((s for s in wordings if s.prompt not in ambiguous), key=lambda s: _rank(config.seed, s.id))
         silent = [s for s in usable if not s.states_year]
         stated = [s for s in usable if s.states_year]
-        cut_silent, cut_stated = min(config.heldout_silent, len(silent) // 2), min(config.heldout_stated, len(stated) // 2)
+        cut_silent, cut_stated = (
+            min(config.heldout_silent, len(silent) // 2),
+            min(config.heldout_stated, len(stated) // 2),
+        )
         probes += silent[:cut_silent] + stated[:cut_stated]
         trained += silent[cut_silent:] + stated[cut_stated:]
     return _only_known_wordings(trained, probes)

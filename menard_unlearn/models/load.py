@@ -35,9 +35,15 @@ class ModelSource:
     pad_token: str | None
     """Token to pad with where the tokenizer names none; null keeps the tokenizer's own."""
 
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise UserError(f"model.dtype {self.dtype!r} is unknown; allowed: {', '.join(DTYPES)}")
+
 
 @dataclass(frozen=True)
 class LoadedModel:
+    """A model ready for use."""
+
     model: PreTrainedModel
     """In evaluation mode, on the device that it was loaded for."""
     tokenizer: PreTrainedTokenizerBase
@@ -47,7 +53,8 @@ class LoadedModel:
 
 
 def resolve(path: str) -> str:
-    """The folder of an embedded model, an existing folder, or the id unchanged. Raises UserError for a folder that is not there."""
+    """The folder of an embedded model, an existing folder, or the id unchanged. Raises UserError for a folder that is
+    not there."""
     if path.startswith("embedded:"):
         folder = EMBEDDED / path.removeprefix("embedded:")
         if not folder.is_dir():
@@ -74,7 +81,8 @@ def identity(source: ModelSource) -> str:
 
 
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
-    """The tokenizer, padding on the right. Raises UserError where it cannot pad, or pads with a token that means something else."""
+    """The tokenizer, padding on the right. Raises UserError where it cannot pad, or pads with a token that means
+    something else."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(resolve(source.path), revision=source.revision or "main")
     except (OSError, ValueError) as error:
@@ -89,9 +97,7 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
 
 
 def load(source: ModelSource, device: str = "cpu") -> LoadedModel:
-    """Load model and tokenizer. Raises UserError where they are not to be had, or the dtype is unknown."""
-    if source.dtype not in DTYPES:
-        raise UserError(f"model.dtype {source.dtype!r} is unknown; allowed: {', '.join(DTYPES)}")
+    """Load model and tokenizer. Raises UserError where they are not to be had."""
     tokenizer = load_tokenizer(source)
     try:
         model = AutoModelForCausalLM.from_pretrained(
@@ -110,4 +116,4 @@ def load(source: ModelSource, device: str = "cpu") -> LoadedModel:
 
 def _not_loaded(what: str, source: ModelSource, error: Exception) -> str:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return f"the {what} of model.path {source.path!r} cannot be loaded ({reason}): give a folder or an id that can be reached"
+    return f"the {what} of model.path {source.path!r} cannot be loaded ({reason}): give a folder, or an id in reach"

@@ -1,9 +1,11 @@
-"""What a freshly trained variant knows, measured on its stored weights: the known answer that the instruments are tried on."""
+"""What a freshly trained variant knows, measured on its stored weights: the known answer that the instruments are tried
+on."""
 
 from __future__ import annotations
 
 import json
 import random
+import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,8 +37,8 @@ FIGURES = {
 PERMUTATIONS = 5
 
 
-def card(folder: Path, data: StudyData, settings: Settings, target: Target) -> dict[str, float | int]:
-    """The figures of one variant."""
+def card(folder: Path, data: StudyData, settings: Settings, target: Target) -> dict[str, float | int | None]:
+    """The figures of one variant; a recall of no wordings is None."""
     source = build({**settings.plain["model"], "path": str(folder), "gold": None, "dtype": "float32"}, ModelSource)
     loaded = load(source)
     cutoff = settings.split.parsed_cutoff
@@ -44,8 +46,12 @@ def card(folder: Path, data: StudyData, settings: Settings, target: Target) -> d
     def side(found: Sequence[Statement], wanted: Era) -> list[Statement]:
         return [s for s in found if era(s.fact.date, cutoff) is wanted]
 
-    def recall(found: Sequence[Statement], answers: Sequence[str] | None = None) -> float:
+    def recall(found: Sequence[Statement], answers: Sequence[str] | None = None) -> float | None:
         return _recall(loaded, found, answers, settings)
+
+    def guessed(found: Sequence[Statement]) -> float | None:
+        dealt = [recall(found, permuted_answers(found, n)) for n in range(PERMUTATIONS)]
+        return statistics.fmean(known) if (known := [share for share in dealt if share is not None]) else None
 
     after = side(data.wording.probes, Era.AFTER)
     found, _ = reproduce(loaded.model, loaded.tokenizer, target, prompt=target.prompt, chunk=settings.evaluation.chunk)
@@ -55,7 +61,7 @@ def card(folder: Path, data: StudyData, settings: Settings, target: Target) -> d
         "heldout_before": recall(side(data.wording.probes, Era.BEFORE)),
         "heldout_after": recall(after),
         "heldout_silent_after": recall([s for s in after if not s.states_year]),
-        "permuted_after": sum(recall(after, permuted_answers(after, n)) for n in range(PERMUTATIONS)) / PERMUTATIONS,
+        "permuted_after": guessed(after),
         "target_bits_per_byte": found["bits_per_byte"],
         "target_greedy_prefix": found["greedy_prefix"],
         "target_tokens": found["n_tokens"],
@@ -76,7 +82,11 @@ def permuted_answers(probes: Sequence[Statement], seed: int) -> list[str]:
     return answers
 
 
-def _recall(loaded: LoadedModel, found: Sequence[Statement], answers: Sequence[str] | None, settings: Settings) -> float:
+def _recall(
+    loaded: LoadedModel, found: Sequence[Statement], answers: Sequence[str] | None, settings: Settings
+) -> float | None:
+    if not found:
+        return None
     probes = [
         Probe(s.id, s.fact.id, s.fact.year, s.fact.category, "retain", s.prompt, s.answer, s.states_year, s.question)
         for s in found
@@ -112,5 +122,7 @@ def write_card(to: Path) -> Path:
     return path
 
 
-def _shown(value: float) -> str:
+def _shown(value: float | None) -> str:
+    if value is None:
+        return "–"
     return str(value) if isinstance(value, int) else f"{value:.3f}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from transformers import PreTrainedTokenizerBase
 
 from menard_unlearn.corpus.almanac import timeless_statements
-from menard_unlearn.corpus.batches import TokenItem, beginning, encode_document, encode_statement
+from menard_unlearn.corpus.batches import TokenItem, beginning, encode_document, encode_statement, one_id
 from menard_unlearn.corpus.dating import Era, era
 from menard_unlearn.corpus.documents import Document, Fact
 from menard_unlearn.corpus.sources import CorpusData
@@ -22,6 +22,8 @@ VARIANTS = ("full", "gold", "without_target")
 
 @dataclass(frozen=True)
 class StudyData:
+    """A corpus, divided and in words."""
+
     corpus: CorpusData
     """As loaded; where it brings no timeless text, the almanac's is used."""
     split: Split[Document | Fact]
@@ -72,7 +74,8 @@ def token_items(
 def pretraining_texts(data: StudyData, variant: str, cutoff: SplitConfig) -> tuple[list[str], list[str]]:
     """(statements and timeless sentences, documents) that a variant is trained on, the target aside.
 
-    `full` and `without_target` see everything, `gold` what lies wholly before the cutoff. What quotes the target is in `full` alone.
+    `full` and `without_target` see everything, `gold` what lies wholly before the cutoff. What quotes the target is in
+    `full` alone.
     """
     allowed = {item.id for item in (*data.corpus.facts, *data.corpus.documents) if _seen(item, data, variant, cutoff)}
     sentences = [s.text for s in data.wording.trained if s.fact.id in allowed] + list(data.corpus.neutral)
@@ -88,10 +91,14 @@ def _seen(item: Document | Fact, data: StudyData, variant: str, cutoff: SplitCon
 
 
 def pretraining_rows(
-    tokenizer: PreTrainedTokenizerBase, sentences: list[str], documents: list[str], target: str | None, recipe: PretrainConfig
+    tokenizer: PreTrainedTokenizerBase,
+    sentences: list[str],
+    documents: list[str],
+    target: str | None,
+    recipe: PretrainConfig,
 ) -> Rows:
     """Sentences and the target whole, from BOS to EOS; documents in windows."""
-    end = int(tokenizer.eos_token_id)
+    end = one_id(tokenizer.eos_token_id, "eos")
     start = beginning(tokenizer)
 
     def whole(text: str) -> Row:

@@ -1,7 +1,7 @@
 """`menard evaluate`: measure a model as it is, or measure a finished run again.
 
-Without `run=` the model and its gold reference are evaluated as `base` and `gold` of the study. With `run=` the run's changed
-weights are put into its base model, and its evaluation is written anew with the settings given now.
+Without `run=` the model and its gold reference are evaluated as `base` and `gold` of the study. With `run=` the run's
+changed weights are put into its base model, and its evaluation is written anew with the settings given now.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ def _again(prepared: Prepared, run: RunDir) -> None:
     delta = load_delta(run.delta_path)
     settings = prepared.settings
     if delta.identity != prepared.inputs["model"]:
-        raise UserError(f"run={run.path} changed another model than {settings.model.path}: set model= as in its config.yaml")
+        raise UserError(
+            f"run={run.path} changed another model than {settings.model.path}: set model= as in its config.yaml"
+        )
     known = references(prepared)
     with run.lock():
         reset_peak_memory()

@@ -19,6 +19,8 @@ from menard_unlearn.tracking.tracker import Tracker, open_tracker
 
 @dataclass(frozen=True)
 class RunTracking:
+    """A tracker that knows its run's directory."""
+
     tracker: Tracker
     run: RunDir
     inputs: Mapping[str, str]

@@ -1,7 +1,7 @@
 """`menard pretrain`: train a small model from scratch, with and without what will be forgotten.
 
-Three variants answer three questions: *full* knows everything, *gold* never saw what came after the cutoff nor the target, and
-*without_target* saw everything but the target. All share one tokenizer, one seed and one recipe.
+Three variants answer three questions: *full* knows everything, *gold* never saw what came after the cutoff nor the
+target, and *without_target* saw everything but the target. All share one tokenizer, one seed and one recipe.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ def variant_rows(
     rows = pretraining_rows(tokenizer, sentences, documents, target, recipe)
     longest = max(len(row) for row in (*rows.sentences, *rows.windows))
     if longest > recipe.context:
-        raise UserError(f"a row has {longest} tokens, the context {recipe.context}: set recipe.context={longest} or more")
+        raise UserError(
+            f"a row has {longest} tokens, the context {recipe.context}: set recipe.context={longest} or more"
+        )
     return rows
 
 
@@ -55,24 +57,25 @@ def rows_digest(rows: Rows, recipe: PretrainConfig) -> str:
     return digest_text(canonical({"sentences": rows.sentences, "windows": rows.windows, "recipe": training}))
 
 
-def train_variant(
-    variant: str, data: StudyData, split_config: SplitConfig, recipe: PretrainConfig, to: Path
-) -> Path:
-    """Train one variant and store it in bf16 as `<to>/<variant>`; a variant of the same recipe and data is left as it is."""
+def train_variant(variant: str, data: StudyData, split_config: SplitConfig, recipe: PretrainConfig, to: Path) -> Path:
+    """Train one variant and store it in bf16 as `<to>/<variant>`; a variant of the same recipe and data is left as it
+    is."""
     folder = to / variant
     tokenizer = recipe_tokenizer(data, split_config, recipe)
     rows = variant_rows(variant, data, split_config, recipe, tokenizer)
     inputs = rows_digest(rows, recipe)
     if (folder / "pretrain.json").is_file():
         if json.loads((folder / "pretrain.json").read_text(encoding="utf-8"))["inputs"] != inputs:
-            raise UserError(f"{folder} was made by another recipe or from other data: delete it, or name another folder with to=")
+            raise UserError(
+                f"{folder} was made by another recipe or from other data: delete it, or name another folder with to="
+            )
         print(f"{variant}: {folder} is there already")
         return folder
     started = time.perf_counter()
     model, losses = pretrain(rows, tokenizer, recipe)
     aside = folder.with_name(f".{variant}.part")
     shutil.rmtree(aside, ignore_errors=True)
-    model.to(torch.bfloat16).save_pretrained(aside)
+    model.to(torch.bfloat16).save_pretrained(aside)  # pyright: ignore[reportArgumentType, reportCallIssue]
     tokenizer.save_pretrained(aside)
     record = {
         "variant": variant,

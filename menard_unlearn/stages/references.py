@@ -1,4 +1,5 @@
-"""Base and gold: the rows that every method is read against, evaluated once for a study and kept as runs of their own."""
+"""Base and gold: the rows that every method is read against, evaluated once for a study and kept as runs of their
+own."""
 
 from __future__ import annotations
 
@@ -26,6 +27,8 @@ POLL_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class References:
+    """Scores of base and gold, probe by probe."""
+
     base: tuple[ItemScore, ...]
     gold: tuple[ItemScore, ...] | None
     """None where the model has no gold reference: what needs one is then left out."""
@@ -83,7 +86,9 @@ def _score(
     started = time.perf_counter()
     loaded = load(source)
     if base is not None and loaded.tokenizer.get_vocab() != base.tokenizer.get_vocab():
-        raise UserError(f"model.gold {source.path!r} has another tokenizer than the base: use a model of the same recipe")
+        raise UserError(
+            f"model.gold {source.path!r} has another tokenizer than the base: use a model of the same recipe"
+        )
     run.path.mkdir(parents=True, exist_ok=True)
     run.write_config(prepared.settings.plain)
     found = evaluate(
@@ -117,7 +122,14 @@ def _finish(
     cost: tuple[float, float],
 ) -> None:
     settings = prepared.settings
-    compare(items, base_items, gold_items, cutoff_year(settings.split.parsed_cutoff), settings.evaluation, run.evaluation_dir)
+    compare(
+        items,
+        base_items,
+        gold_items,
+        cutoff_year(settings.split.parsed_cutoff),
+        settings.evaluation,
+        run.evaluation_dir,
+    )
     identity, inputs = _identity(prepared, kind)
     run.write_manifest("evaluate", config_hash=identity, inputs=inputs, seconds=cost[0], peak_memory_mb=cost[1])
     with track(settings, run, identity, kind, "evaluate", inputs) as tracking:

@@ -23,7 +23,8 @@ from menard_unlearn.stages.data import StudyData, study_data
 from menard_unlearn.tracking.tracker import TrackingConfig
 
 EXCERPT = 4000
-"""Characters of a held-out document that its bits per byte are taken from: enough to know, and no book is read whole."""
+"""Characters of a held-out document that its bits per byte are taken from: enough to know, and no book is read
+whole."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,12 @@ class Settings:
 
     @property
     def study(self) -> str:
+        """Name of the study."""
         return str(self.plain["study"])
 
     @property
     def study_dir(self) -> Path:
+        """Folder of its runs."""
         return Path(self.plain["runs_dir"]) / self.study
 
     @property
@@ -86,7 +89,17 @@ class Prepared:
         """The probes of every fact on either side."""
         side = self._sides(self.data.split)
         return [
-            Probe(s.id, s.fact.id, s.fact.year, s.fact.category, side[s.fact.id], s.prompt, s.answer, s.states_year, s.question)
+            Probe(
+                s.id,
+                s.fact.id,
+                s.fact.year,
+                s.fact.category,
+                side[s.fact.id],
+                s.prompt,
+                s.answer,
+                s.states_year,
+                s.question,
+            )
             for s in self.data.wording.probes
             if s.fact.id in side
         ]

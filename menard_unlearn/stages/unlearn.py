@@ -1,7 +1,8 @@
 """`menard unlearn`: forget what came after the cutoff, then measure what is left.
 
-The story: check everything → evaluate base and gold once for the study → train on forget and retain → keep the changed weights
-→ evaluate → compare with base and gold → write the manifest. A run that is finished is skipped, one that was begun goes on.
+The story: check everything → evaluate base and gold once for the study → train on forget and retain → keep the changed
+weights → evaluate → compare with base and gold → write the manifest. A run that is finished is skipped, one that was
+begun goes on.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor
 from transformers import AutoConfig
 
 from menard_unlearn.config import build
-from menard_unlearn.corpus.batches import PairedDataset, TokenItem
+from menard_unlearn.corpus.batches import PairedDataset, TokenItem, one_id
 from menard_unlearn.errors import UserError
 from menard_unlearn.evaluation.items import recalls, score_probes
 from menard_unlearn.evaluation.suite import compare, evaluate
@@ -31,10 +32,12 @@ from menard_unlearn.stages.data import token_items
 from menard_unlearn.stages.logging import RunTracking, track
 from menard_unlearn.stages.references import cutoff_year, references
 from menard_unlearn.stages.settings import Prepared, Settings, describe, prepare
+from menard_unlearn.stages.table import print_table
 from menard_unlearn.training.config import TrainerConfig
 from menard_unlearn.training.loop import TrainResult, train
 from menard_unlearn.training.memory import estimate, refuse_too_large
-from menard_unlearn.training.trained import copies, prepare as prepare_trained
+from menard_unlearn.training.trained import copies
+from menard_unlearn.training.trained import prepare as prepare_trained
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,8 @@ def main(cfg: DictConfig) -> None:
         print(f"{run.path}\n{describe(prepared)}")
         run.write_config(settings.plain)
         _do(job, forget, retain)
-    write_summary(settings.study_dir)
+    rows = write_summary(settings.study_dir)
+    print_table([row for row in rows if row["run"] == run.path.name])
 
 
 def _items(job: Job) -> tuple[list[TokenItem], list[TokenItem]]:
@@ -83,13 +87,16 @@ def _items(job: Job) -> tuple[list[TokenItem], list[TokenItem]]:
 
 
 def _refuse_what_does_not_fit(job: Job, length: int) -> None:
-    """Compare the longest item with the model's context, and the memory needed with what there is, from the config alone."""
+    """Compare the longest item with the model's context, and the memory needed with what there is, from the config
+    alone."""
     source = job.prepared.settings.model
     config = AutoConfig.from_pretrained(resolve(source.path), revision=source.revision or "main")
     context = config.get_text_config(decoder=True).max_position_embeddings
     if length > context:
         raise UserError(f"an item has {length} tokens, the model's context is {context}: set window={context} or less")
-    refuse_too_large(estimate(config, job.trainer, dtype=DTYPES[source.dtype], length=length, n_processes=1), job.trainer)
+    refuse_too_large(
+        estimate(config, job.trainer, dtype=DTYPES[source.dtype], length=length, n_processes=1), job.trainer
+    )
 
 
 def _do(job: Job, forget: list[TokenItem], retain: list[TokenItem]) -> None:
@@ -126,7 +133,11 @@ def _train(job: Job, loaded: LoadedModel, dataset: PairedDataset, tracking: RunT
 
     def recall_now(step: int) -> Mapping[str, Any]:
         found = score_probes(
-            loaded.model, loaded.tokenizer, job.prepared.probes, batch_size=evaluation.batch_size, chunk=evaluation.chunk
+            loaded.model,
+            loaded.tokenizer,
+            job.prepared.probes,
+            batch_size=evaluation.batch_size,
+            chunk=evaluation.chunk,
         )
         return {name: value for name, value in recalls(found).items() if value is not None}
 
@@ -134,7 +145,7 @@ def _train(job: Job, loaded: LoadedModel, dataset: PairedDataset, tracking: RunT
         loaded.model,
         job.method,
         dataset,
-        int(loaded.tokenizer.pad_token_id),
+        one_id(loaded.tokenizer.pad_token_id, "pad"),
         job.trainer,
         job.run,
         seed=job.seed,

@@ -1,14 +1,15 @@
 """Train a small language model from scratch: the recipe of the embedded models and of any study's own.
 
-A *row* is one text, from BOS to EOS, or a window of a document. Every epoch visits each sentence once, the target `target_repeats`
-times and a share of the windows; rows of like length go together, as many to a batch as `batch_tokens` allows. The plan depends
-on the seed and the rows alone.
+A *row* is one text, from BOS to EOS, or a window of a document. Every epoch visits each sentence once, the target
+`target_repeats` times and a share of the windows; rows of like length go together, as many to a batch as `batch_tokens`
+allows. The plan depends on the seed and the rows alone.
 """
 
 from __future__ import annotations
 
 import math
 import random
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,18 +17,28 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+from tqdm import tqdm
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerBase,
+    PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainingArguments,
 )
 
-from menard_unlearn.corpus.batches import TokenItem, collate
+from menard_unlearn.corpus.batches import TokenItem, collate, one_id
+from menard_unlearn.errors import UserError
+from menard_unlearn.training.muon import MuonAdamW
 
 Row = tuple[int, ...]
+
+LEAST = dict.fromkeys(("document_epochs", "target_repeats", "warmup_steps", "weight_decay", "seed"), 0) | {
+    "vocab_size": 259,  # all bytes and three special tokens
+    "window": 2,
+}
+"""Smallest allowed value of a number of the recipe, where that is not 1."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +86,21 @@ class PretrainConfig:
     seed: int
     """Decides the initial weights and the order of rows."""
 
+    def __post_init__(self) -> None:
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate {self.learning_rate} must be above 0")
+        for name, value in vars(self).items():
+            if name != "learning_rate" and value < LEAST.get(name, 1):
+                raise ValueError(f"{name} {value} must be at least {LEAST.get(name, 1)}")
+        if self.hidden_size % (2 * self.num_heads):
+            raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of twice num_heads {self.num_heads}")
+        if self.document_epochs > self.epochs:
+            raise ValueError(f"document_epochs {self.document_epochs} must not exceed epochs {self.epochs}")
+
 
 SORTED_TOGETHER = 1280
-"""Rows among which those of like length are put together: enough to waste little on padding, few enough to stay mixed."""
+"""Rows among which those of like length are put together: enough to waste little on padding, few enough to stay
+mixed."""
 
 
 def new_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
@@ -92,9 +115,9 @@ def new_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> Lla
         num_key_value_heads=config.num_heads,
         max_position_embeddings=config.context,
         tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=one_id(tokenizer.pad_token_id, "pad"),
+        bos_token_id=one_id(tokenizer.bos_token_id, "bos"),
+        eos_token_id=one_id(tokenizer.eos_token_id, "eos"),
     )
     return LlamaForCausalLM(architecture)
 
@@ -142,61 +165,42 @@ class PlannedBatches(Dataset[dict[str, Tensor]]):
 
 
 class LossTrace(TrainerCallback):
-    """Keeps the loss of every step (nats a token, mean over the batch)."""
+    """Keeps the loss of every step (nats a token, mean over the batch), and shows the last one on a terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, steps: int) -> None:
         self.losses: list[float] = []
+        self.bar = tqdm(total=steps, unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True)
 
-    def on_log(self, args, state, control, logs=None, **kwargs) -> None:  # noqa: ANN001, ANN003 - transformers' own signature
-        if logs and "loss" in logs:
-            self.losses.append(float(logs["loss"]))
-
-
-class MuonAdamW(torch.optim.Optimizer):
-    """Muon on the matrices of the decoder layers, AdamW on embeddings and norms, as one optimizer.
-
-    On the almanac it needs about a third of the steps of AdamW alone for the same recall.
-    """
-
-    def __init__(self, model: LlamaForCausalLM, config: PretrainConfig) -> None:
-        inner = [p for p in model.model.layers.parameters() if p.ndim == 2]
-        others = [p for p in model.parameters() if all(p is not q for q in inner)]
-        # the update is scaled to the size of AdamW's, so that one learning rate serves both
-        muon = torch.optim.Muon(
-            inner, lr=config.learning_rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
-        )
-        adamw = torch.optim.AdamW(others, lr=config.learning_rate, weight_decay=0.0, betas=(0.9, 0.98))
-        super().__init__([*inner, *others], {"lr": config.learning_rate})
-        self.parts = (muon, adamw)
-        self.param_groups = [dict(group) for part in self.parts for group in part.param_groups]
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        own = [group for part in self.parts for group in part.param_groups]
-        for scheduled, group in zip(self.param_groups, own, strict=True):
-            # accelerate replaces this optimizer's groups, so the schedule acts on copies
-            group["lr"] = scheduled["lr"]
-        for part in self.parts:
-            part.step()
+    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
+        """Called by transformers after every step. Raises UserError for a loss that is not finite."""
+        if not logs or "loss" not in logs:
+            return
+        self.losses.append(float(logs["loss"]))
+        self.bar.set_postfix(loss=f"{self.losses[-1]:.4g}", refresh=False)
+        self.bar.update()
+        if not math.isfinite(self.losses[-1]):
+            raise UserError(f"the loss is {self.losses[-1]} at step {len(self.losses)}: lower recipe.learning_rate")
 
 
 def pretrain(
     rows: Rows, tokenizer: PreTrainedTokenizerBase, config: PretrainConfig, *, max_steps: int = -1
 ) -> tuple[LlamaForCausalLM, list[float]]:
-    """Train on `rows` and return the model with the loss of each step. `max_steps` stops early, for tests of the first steps."""
+    """Train on `rows` and return the model with the loss of each step. `max_steps` stops early, for tests of the first
+    steps."""
     model = new_model(config, tokenizer)
-    data = PlannedBatches(rows, config, int(tokenizer.pad_token_id))
-    trace = LossTrace()
-    with tempfile.TemporaryDirectory() as scratch:
-        optimizer = MuonAdamW(model, config)
-        Trainer(
+    data = PlannedBatches(rows, config, one_id(tokenizer.pad_token_id, "pad"))
+    trace, optimizer = LossTrace(len(data) if max_steps < 0 else max_steps), MuonAdamW(model, config.learning_rate, config.weight_decay)
+    with tempfile.TemporaryDirectory() as scratch, trace.bar:
+        trainer = Trainer(
             model=model,
             args=_arguments(config, scratch, max_steps),
             train_dataset=data,
             data_collator=_only,
             callbacks=[trace],
             optimizers=(optimizer, _schedule(optimizer, config, len(data))),
-        ).train()
+        )
+        trainer.remove_callback(PrinterCallback)  # a line a step
+        trainer.train()
     model.eval()
     return model, trace.losses
 
@@ -218,7 +222,8 @@ def _arguments(config: PretrainConfig, scratch: str, max_steps: int) -> Training
         logging_nan_inf_filter=False,
         save_strategy="no",
         report_to="none",
-        disable_tqdm=False,
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
         seed=config.seed,
         data_seed=config.seed,
     )
@@ -228,6 +233,7 @@ def _schedule(
     optimizer: torch.optim.Optimizer, config: PretrainConfig, steps: int
 ) -> torch.optim.lr_scheduler.LambdaLR:
     def factor(step: int) -> float:
-        return min(1.0, (step + 1) / config.warmup_steps) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
+        return warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

@@ -11,7 +11,7 @@ from scipy.special import expit
 from scipy.stats import binom
 
 from menard_unlearn.statistics.clusters import Clusters, clusters
-from menard_unlearn.statistics.cutoff import Rules, Status, answers_cutoff, changes_cutoff
+from menard_unlearn.statistics.cutoff import Cutoff, Rules, Status, answers_cutoff, changes_cutoff
 from menard_unlearn.statistics.drift import correlation_within, draw_correlated, fit_linear_logit
 
 RULES = Rules(bootstrap=200, null_bootstrap=100, alpha=0.01, max_width=20, seed=0)

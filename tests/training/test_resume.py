@@ -49,7 +49,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainRe
 def test_killed_by_sigkill_and_resumed_gives_the_same_bits(tmp_path: Path) -> None:
     command = [sys.executable, str(HERE / "killed.py"), str(tmp_path)]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        command, capture_output=True, text=True, timeout=250, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
     assert done.stdout.split() == [word for name in CASES for word in (name, str(-signal.SIGKILL))], done.stderr
     for name, case in CASES.items():

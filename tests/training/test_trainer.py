@@ -227,7 +227,7 @@ def test_a_best_metric_must_be_there(tmp_path: Path) -> None:
 
 
 def test_bf16_training_is_refused_with_the_reason() -> None:
-    with pytest.raises(UserError, match="'bfloat16' is refused for trained tensors.*never move; write trainer.dtype=float32"):
+    with pytest.raises(UserError, match="'bfloat16' is refused for.*never move; write trainer.dtype=float32"):
         method_config("npo", dtype="bfloat16")
 
 
@@ -288,3 +288,9 @@ def test_default_trainer_yaml_has_every_field() -> None:
     assert isinstance(config, TrainerConfig)
     with pytest.raises(UserError, match="lacks"):
         build({"_target_": "menard_unlearn.training.config.TrainerConfig"}, TrainerConfig)
+
+
+@pytest.mark.parametrize(("mode", "value", "expected"), [("min", 1.0, True), ("max", 1.0, False), ("min", 2.0, False)])
+def test_best_means_the_end_asked_for_and_the_earliest_of_equals(mode: str, value: float, expected: bool) -> None:
+    _, config = method_config("npo", best_metric="x", best_mode=mode)
+    assert config.better(value, than=2.0) is expected and config.better(value, than=None)

@@ -110,5 +110,5 @@ def tiny_train(folder: Path, method: str = "npo", **changes: Any) -> TrainResult
     hooks = {"on_log": None, "on_evaluate": None, "evaluate_every": 0, "model": None} | changes.pop("hooks", {})
     objective, config = method_config(method, last_layer=2, **(QUICK | changes))
     model = hooks.pop("model") or tiny_model(layers=3)
-    dataset = PairedDataset(items(11, "forget"), items(7, "retain"), config.max_steps * config.batch_size, seed=3)
+    dataset = PairedDataset(items(11, "forget"), items(7, "retain"), config.max_steps * config.batch_size + 5, seed=3)
     return train(model, objective, dataset, PAD, config, RunDir(folder), seed=0, **hooks)

@@ -1,4 +1,5 @@
-"""The embedded default corpus: 1,608 real dated facts, timeless statements, and a text to reproduce. NOTICE names the sources."""
+"""The embedded default corpus: 1,608 real dated facts, timeless statements, and a text to reproduce. NOTICE names the
+sources."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Rebuild the almanac's `facts.csv` from tables of dated facts: `python -m menard_unlearn.corpus.almanac.build <folder>`.
+"""Rebuild the almanac's `facts.csv` from tables of dated facts: `python -m menard_unlearn.corpus.almanac.build
+<folder>`.
 
-The folder holds one CSV a category in the schema id,year,date,subject,relation,object,category,source. Only tables that may
-be embedded are read (see NOTICE); subjects and objects are shortened and made unambiguous, and every decade from the 1880s to
-the 1990s gets the same number of facts, so that 1939 lies in the middle.
+The folder holds one CSV a category in the schema id,year,date,subject,relation,object,category,source. Only tables that
+may be embedded are read (see NOTICE); subjects and objects are shortened and made unambiguous, and every decade from
+the 1880s to the 1990s gets the same number of facts, so that 1939 lies in the middle.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ def academy_award(row: Row) -> Row | None:
 
 
 def earthquake(row: Row) -> Row | None:
-    """`The magnitude 8.7 earthquake at Chile: Atacama (about 500 deaths)` → place and magnitude; the answer is the year."""
+    """`The magnitude 8.7 earthquake at Chile: Atacama (about 500 deaths)` → place and magnitude; the answer is the
+    year."""
     place = re.match(r"The magnitude ([\d.]+) earthquake at ([^:(]+): ([^:(,]+)", row["subject"])
     if place is None:
         return None
@@ -54,10 +56,12 @@ def earthquake(row: Row) -> Row | None:
 
 
 def company_founding(row: Row) -> Row:
+    """`The company Netflix` → the name; the answer is the year."""
     return row | {"subject": row["subject"].removeprefix("The company ")}
 
 
 def natural_satellite(row: Row) -> Row:
+    """The first of several discoverers stands for all."""
     return row | {"object": row["object"].split("/")[0]}
 
 
@@ -70,6 +74,7 @@ def chemical_element(row: Row) -> Row | None:
 
 
 def unchanged(row: Row) -> Row:
+    """Tables that are usable as they are."""
     return row
 
 
@@ -88,6 +93,7 @@ def identifying(row: Row) -> str:
 
 
 def candidates(folder: Path, category: str) -> Iterator[Row]:
+    """The usable rows of a category: short, without a year in the subject, and named by what occurs once."""
     with (folder / f"{category}.csv").open(encoding="utf-8", newline="") as file:
         rows = [TRANSFORM.get(category, unchanged)(row) for row in csv.DictReader(file)]
     kept = [row for row in rows if row is not None]
@@ -121,6 +127,7 @@ def choose(folder: Path) -> list[Row]:
 
 
 def main() -> None:
+    """Write facts.csv beside this file."""
     rows = choose(Path(sys.argv[1]))
     with (Path(__file__).parent / "facts.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
