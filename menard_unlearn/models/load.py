@@ -6,11 +6,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as hf_logging
 
 from menard_unlearn.corpus.batches import check_tokenizer
 from menard_unlearn.errors import UserError
 from menard_unlearn.files import digest_files
+
+# A bar that is full at once says nothing; downloads have bars of their own.
+hf_logging.disable_progress_bar()
 
 EMBEDDED = Path(__file__).parent / "embedded"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -45,7 +56,7 @@ class LoadedModel:
     """A model ready for use."""
 
     model: PreTrainedModel
-    """In evaluation mode, on the device that it was loaded for."""
+    """In evaluation mode, on the GPU where there is one."""
     tokenizer: PreTrainedTokenizerBase
     """Pads on the right with a token that means nothing else."""
     identity: str
@@ -96,8 +107,21 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load(source: ModelSource, device: str = "cpu") -> LoadedModel:
-    """Load model and tokenizer. Raises UserError where they are not to be had."""
+def load_config(source: ModelSource) -> PretrainedConfig:
+    """The configuration alone, which says what a model is before any weight is read."""
+    try:
+        return AutoConfig.from_pretrained(resolve(source.path), revision=source.revision or "main")
+    except (OSError, ValueError) as error:
+        raise UserError(_not_loaded("configuration", source, error)) from error
+
+
+def context_of(config: PretrainedConfig) -> int | None:
+    """The longest sequence in tokens; None where the configuration sets no limit."""
+    return getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
+
+
+def load(source: ModelSource) -> LoadedModel:
+    """Load model and tokenizer, on the GPU where there is one. Raises UserError where they are not to be had."""
     tokenizer = load_tokenizer(source)
     try:
         model = AutoModelForCausalLM.from_pretrained(
@@ -109,7 +133,7 @@ def load(source: ModelSource, device: str = "cpu") -> LoadedModel:
     except (OSError, ValueError, ImportError) as error:
         raise UserError(_not_loaded("model", source, error)) from error
     # `.to` of a PreTrainedModel is annotated too narrowly for a plain string
-    model = model.to(torch.device(device))  # pyright: ignore[reportArgumentType]
+    model = model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))  # pyright: ignore[reportArgumentType]
     model.eval()
     return LoadedModel(model, tokenizer, identity(source))
 

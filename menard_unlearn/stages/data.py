@@ -102,7 +102,7 @@ def pretraining_rows(
     start = beginning(tokenizer)
 
     def whole(text: str) -> Row:
-        return (*start, *tokenizer.encode(text, add_special_tokens=False), end)
+        return (*start, *tokenizer.encode(text, add_special_tokens=False, verbose=False), end)
 
     windows = [
         item.ids

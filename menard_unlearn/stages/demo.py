@@ -8,9 +8,7 @@ from pathlib import Path
 
 from menard_unlearn import compose
 from menard_unlearn.config import to_plain
-from menard_unlearn.evaluation.summary import write_summary
 from menard_unlearn.stages.report import report
-from menard_unlearn.stages.table import print_table
 
 STUDY = "forget_1939"
 MODULE = "menard_unlearn.stages.unlearn"
@@ -27,6 +25,5 @@ def main(arguments: Sequence[str]) -> None:
     plain = to_plain(compose.compose("unlearn", [a for a in given if a.startswith(("study=", "runs_dir="))]))
     study_dir = Path(plain["runs_dir"]) / plain["study"]
     print()
-    print_table(write_summary(study_dir))
     page = report(study_dir)
     print(f"\n{time.perf_counter() - started:.0f} s; the page: {page}")

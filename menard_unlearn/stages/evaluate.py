@@ -7,6 +7,7 @@ changed weights are put into its base model, and its evaluation is written anew 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -25,21 +26,26 @@ from menard_unlearn.stages.settings import Prepared, Settings, prepare
 def main(cfg: DictConfig) -> None:
     """Evaluate and bring the study's summary up to date."""
     settings = Settings.of(cfg)
-    prepared = prepare(settings)
     if settings.plain["run"] is None:
-        references(prepared)
-        study_dir = settings.study_dir
+        references(prepare(settings))
     else:
         run = RunDir(Path(settings.plain["run"]))
-        _again(prepared, run)
-        study_dir = run.path.parent
-    write_summary(study_dir)
-    print(study_dir / "summary.json")
+        settings = _of_the_runs_study(settings, run)
+        _again(prepare(settings), run)
+    write_summary(settings.study_dir)
+    print(settings.study_dir / "summary.json")
+
+
+def _of_the_runs_study(settings: Settings, run: RunDir) -> Settings:
+    """The settings with the study in which the run lies: its base and gold are there."""
+    run.read_config()  # refuses what is no run directory
+    if not run.finished("unlearn"):
+        raise UserError(f"run={run.path} is not finished: the command that began it resumes it (see menard status)")
+    study_dir = run.path.resolve().parent
+    return replace(settings, plain={**settings.plain, "runs_dir": str(study_dir.parent), "study": study_dir.name})
 
 
 def _again(prepared: Prepared, run: RunDir) -> None:
-    if not run.finished("unlearn"):
-        raise UserError(f"run={run.path} is not finished: the command that began it resumes it (see menard status)")
     delta = load_delta(run.delta_path)
     settings = prepared.settings
     if delta.identity != prepared.inputs["model"]:

@@ -60,9 +60,13 @@ def _run(prepared: Prepared, kind: str) -> RunDir:
 @contextlib.contextmanager
 def waiting_lock(run: RunDir) -> Iterator[None]:
     """The run's lock, as soon as another process lets go of it: both need the same reference."""
-    while run.holder() is not None:
-        time.sleep(POLL_SECONDS)
-    with run.lock():
+    with contextlib.ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(run.lock())
+                break
+            except UserError:
+                time.sleep(POLL_SECONDS)
         yield
 
 
@@ -85,12 +89,8 @@ def _score(
     reset_peak_memory()
     started = time.perf_counter()
     loaded = load(source)
-    if base is not None and loaded.tokenizer.get_vocab() != base.tokenizer.get_vocab():
-        raise UserError(
-            f"model.gold {source.path!r} has another tokenizer than the base: use a model of the same recipe"
-        )
     run.path.mkdir(parents=True, exist_ok=True)
-    run.write_config(prepared.settings.plain)
+    run.write_config({**prepared.settings.plain, "stage": "evaluate"})  # whatever stage asked for it
     found = evaluate(
         loaded.model,
         loaded.tokenizer,

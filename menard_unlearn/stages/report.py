@@ -10,20 +10,21 @@ from menard_unlearn.config import to_plain
 from menard_unlearn.errors import UserError
 from menard_unlearn.evaluation.summary import write_summary
 from menard_unlearn.report.page import build_page
+from menard_unlearn.stages.table import print_table
 
 
 def main(cfg: DictConfig) -> None:
-    """Write summary.json and report.html into `study_dir`, and print where the page is."""
-    print(report(Path(to_plain(cfg)["study_dir"])))
+    """Write summary.json and report.html into `study_dir`, and print the table and where the page is."""
+    print(f"\nthe page: {report(Path(to_plain(cfg)['study_dir']))}")
 
 
 def report(study_dir: Path) -> Path:
-    """Summary and page of a study; returns the page's path.
+    """Write summary and page of a study and print its table; returns the page's path.
 
     Raises:
         UserError: the folder does not exist, or no run in it is finished.
     """
     if not study_dir.is_dir():
         raise UserError(f"no folder {study_dir}: give a study's folder, runs/<study>")
-    write_summary(study_dir)
+    print_table(write_summary(study_dir))
     return build_page(study_dir, study_dir / "report.html")

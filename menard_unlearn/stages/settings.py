@@ -11,14 +11,16 @@ from omegaconf import DictConfig
 
 from menard_unlearn.config import build, to_plain
 from menard_unlearn.corpus.almanac import TARGET_TITLE, target_text
+from menard_unlearn.corpus.batches import beginning
 from menard_unlearn.corpus.documents import Document, Fact
 from menard_unlearn.corpus.sources import Corpus
 from menard_unlearn.corpus.split import SplitConfig
 from menard_unlearn.corpus.statements import WordingConfig
+from menard_unlearn.errors import UserError
 from menard_unlearn.evaluation.items import SPLITS, Probe, SplitName
 from menard_unlearn.evaluation.suite import EvaluationConfig
 from menard_unlearn.evaluation.target import Target, TargetConfig, load_target
-from menard_unlearn.models.load import ModelSource, identity
+from menard_unlearn.models.load import ModelSource, context_of, identity, load_config, load_tokenizer
 from menard_unlearn.stages.data import StudyData, study_data
 from menard_unlearn.tracking.tracker import TrackingConfig
 
@@ -124,13 +126,32 @@ def the_target(settings: Settings) -> Target:
 
 
 def prepare(settings: Settings) -> Prepared:
-    """Read and divide. Raises UserError for bad data, before a model is loaded."""
+    """Read and divide. Raises UserError for bad data and for models that will not do, before one is loaded."""
     target = the_target(settings)
+    _refuse_unfit_models(settings, target)
     data = study_data(settings.corpus.load(), settings.split, settings.wording, target.whole)
     inputs = {"data": data.corpus.digest, "target": target.sha256, "model": identity(settings.model)}
     if settings.gold is not None:
         inputs["gold"] = identity(settings.gold)
     return Prepared(settings, data, target, inputs)
+
+
+def _refuse_unfit_models(settings: Settings, target: Target) -> None:
+    """Tokenizers and configurations alone tell what would otherwise come out after minutes of work."""
+    tokenizer = load_tokenizer(settings.model)
+    needed = len(beginning(tokenizer)) + len(tokenizer.encode(target.whole, add_special_tokens=False, verbose=False))
+    for source in (settings.model, settings.gold):
+        context = None if source is None else context_of(load_config(source))
+        if source is not None and context is not None and needed > context:
+            raise UserError(
+                f"target {target.name!r} has {needed} tokens with its start, {source.path!r} takes {context}: "
+                "give a shorter text (target.path) or a model with a longer context"
+            )
+    if settings.gold is not None and load_tokenizer(settings.gold).get_vocab() != tokenizer.get_vocab():
+        raise UserError(
+            f"model.gold {settings.gold.path!r} has another tokenizer than {settings.model.path!r}: "
+            "use a model of the same recipe, or model.gold=null"
+        )
 
 
 def describe(prepared: Prepared) -> str:

@@ -7,6 +7,7 @@ begun goes on.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,6 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
-from transformers import AutoConfig
 
 from menard_unlearn.config import build
 from menard_unlearn.corpus.batches import PairedDataset, TokenItem, one_id
@@ -26,13 +26,14 @@ from menard_unlearn.evaluation.summary import write_summary
 from menard_unlearn.memory import peak_memory_mb, reset_peak_memory
 from menard_unlearn.methods.base import Method
 from menard_unlearn.models.delta import save_delta
-from menard_unlearn.models.load import DTYPES, LoadedModel, load, load_tokenizer, resolve
+from menard_unlearn.models.load import DTYPES, LoadedModel, context_of, load, load_config, load_tokenizer
 from menard_unlearn.run import RunDir, run_id
 from menard_unlearn.stages.data import token_items
 from menard_unlearn.stages.logging import RunTracking, track
 from menard_unlearn.stages.references import cutoff_year, references
 from menard_unlearn.stages.settings import Prepared, Settings, describe, prepare
 from menard_unlearn.stages.table import print_table
+from menard_unlearn.training.checkpoints import Checkpoints, writing
 from menard_unlearn.training.config import TrainerConfig
 from menard_unlearn.training.loop import TrainResult, train
 from menard_unlearn.training.memory import estimate, refuse_too_large
@@ -90,10 +91,11 @@ def _refuse_what_does_not_fit(job: Job, length: int) -> None:
     """Compare the longest item with the model's context, and the memory needed with what there is, from the config
     alone."""
     source = job.prepared.settings.model
-    config = AutoConfig.from_pretrained(resolve(source.path), revision=source.revision or "main")
-    context = config.get_text_config(decoder=True).max_position_embeddings
-    if length > context:
-        raise UserError(f"an item has {length} tokens, the model's context is {context}: set window={context} or less")
+    config = load_config(source)
+    context = context_of(config)
+    if context is not None and length > context:
+        advice = f"set window={context} or less" if job.window > context else "shorten the longest fact"
+        raise UserError(f"an item has {length} tokens, the model's context is {context}: {advice}")
     refuse_too_large(
         estimate(config, job.trainer, dtype=DTYPES[source.dtype], length=length, n_processes=1), job.trainer
     )
@@ -103,13 +105,14 @@ def _do(job: Job, forget: list[TokenItem], retain: list[TokenItem]) -> None:
     prepared, settings = job.prepared, job.prepared.settings
     known = references(prepared)
     reset_peak_memory()
-    loaded = load(settings.model, _device())
+    loaded = load(settings.model)
     originals = copies(prepare_trained(loaded.model, job.trainer.trained))
     dataset = PairedDataset(forget, retain, job.trainer.max_steps * job.trainer.batch_size, job.seed)
     with track(settings, job.run, job.identity, job.name, "unlearn", prepared.inputs) as tracking:
         result = _train(job, loaded, dataset, tracking)
         # what is scored is what is kept: the stored weights, not the ones still in memory
-        save_delta(job.run.delta_path, result.delta, loaded.identity, torch.float32)
+        with writing(job.run.delta_path, Checkpoints(job.run.checkpoints_dir)):
+            save_delta(job.run.delta_path, result.delta, loaded.identity, torch.float32)
         seconds, memory = result.seconds, peak_memory_mb()
         _evaluate(job, loaded, originals, known)
         results = {"steps": result.steps, "stopped": result.stopped, "best_step": result.best_step}
@@ -122,10 +125,8 @@ def _do(job: Job, forget: list[TokenItem], retain: list[TokenItem]) -> None:
             results=results,
         )
         tracking.results()
-
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    # a manifest says that the delta is whole: nothing is left to resume
+    shutil.rmtree(job.run.checkpoints_dir, ignore_errors=True)
 
 
 def _train(job: Job, loaded: LoadedModel, dataset: PairedDataset, tracking: RunTracking) -> TrainResult:
@@ -139,7 +140,7 @@ def _train(job: Job, loaded: LoadedModel, dataset: PairedDataset, tracking: RunT
             batch_size=evaluation.batch_size,
             chunk=evaluation.chunk,
         )
-        return {name: value for name, value in recalls(found).items() if value is not None}
+        return recalls(found)
 
     result = train(
         loaded.model,

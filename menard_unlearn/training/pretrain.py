@@ -189,7 +189,8 @@ def pretrain(
     steps."""
     model = new_model(config, tokenizer)
     data = PlannedBatches(rows, config, one_id(tokenizer.pad_token_id, "pad"))
-    trace, optimizer = LossTrace(len(data) if max_steps < 0 else max_steps), MuonAdamW(model, config.learning_rate, config.weight_decay)
+    trace = LossTrace(len(data) if max_steps < 0 else max_steps)
+    optimizer = MuonAdamW(model, config.learning_rate, config.weight_decay)
     with tempfile.TemporaryDirectory() as scratch, trace.bar:
         trainer = Trainer(
             model=model,

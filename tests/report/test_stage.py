@@ -18,7 +18,9 @@ def test_summary_is_gathered_anew_and_the_page_named(tmp_path: Path, capsys: pyt
     write_study(tmp_path, seeds=2, published=False, n_tokens=5)
     shutil.rmtree(tmp_path / "rmu-s1-00000001")
     main(OmegaConf.create({"study_dir": str(tmp_path)}))
-    assert capsys.readouterr().out.strip() == str(tmp_path / "report.html")
+    printed = capsys.readouterr().out
+    assert printed.rstrip().endswith(f"the page: {tmp_path / 'report.html'}")
+    assert "rmu s0" in printed
     rows = json.loads((tmp_path / "summary.json").read_text())
     assert [(row["method"], row["seed"]) for row in rows if row["method"] == "rmu"] == [("rmu", 0)]
     page = (tmp_path / "report.html").read_text()
