@@ -95,7 +95,7 @@ def train_variant(variant: str, data: StudyData, split_config: SplitConfig, reci
 
 
 def main(cfg: DictConfig) -> None:
-    """Train the variants that are not there yet, then measure all of them on their stored weights."""
+    """Train the variants that are not there yet, and measure each once on its stored weights."""
     settings = Settings.of(cfg)
     recipe = build(settings.plain["recipe"], PretrainConfig)
     unknown = [variant for variant in settings.plain["variants"] if variant not in VARIANTS]
@@ -106,5 +106,6 @@ def main(cfg: DictConfig) -> None:
     to = Path(settings.plain["to"])
     for variant in settings.plain["variants"]:
         folder = train_variant(variant, data, settings.split, recipe, to)
-        write_json(folder / "card.json", card(folder, data, settings, target))
+        if not (folder / "card.json").is_file():
+            write_json(folder / "card.json", card(folder, data, settings, target))
     write_card(to)
