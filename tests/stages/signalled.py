@@ -1,6 +1,7 @@
 """Commands that a signal ends at a step: each in a process of its own, forked after the slow imports.
 
-`signalled.py <JSON list of [signal, step, arguments]>` prints an exit code a line, negative for a process that was killed.
+`signalled.py <JSON list of [signal, step, arguments]>` prints an exit code a line, negative where the
+process was killed.
 """
 
 from __future__ import annotations

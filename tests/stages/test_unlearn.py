@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_study import TARGET, Study, read, the_run
+from tiny_study import TARGET, Study, read, same_weights, the_run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from menard_unlearn import cli
@@ -108,7 +108,8 @@ def test_a_run_that_was_ended_while_it_was_scored_is_not_trained_again(
     (run / "unlearn.manifest.json").unlink()
     shutil.rmtree(run / "evaluation")
     assert cli.run(study.unlearning(tmp_path / "runs")) == 0
-    for name in ("history.jsonl", "delta.safetensors", *(f"evaluation/{name}" for name in EVALUATION)):
+    assert same_weights(run, finished)
+    for name in ("history.jsonl", *(f"evaluation/{name}" for name in EVALUATION)):
         assert (run / name).read_bytes() == (finished / name).read_bytes(), name
     assert read(run / "unlearn.manifest.json")["results"]["steps"] == 6
 

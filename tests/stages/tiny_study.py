@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from menard_unlearn import cli
+from menard_unlearn.models.delta import load_delta
 
 COLUMNS = ("id", "year", "date", "subject", "relation", "object", "category", "source")
 COLOURS = ("Amber", "Blue", "Crimson", "Dun", "Ebony", "Fawn")
@@ -129,6 +132,13 @@ def the_run(runs: Path, method: str = "npo") -> Path:
     """The directory of the one run of a method under `runs`."""
     (found,) = (path for path in runs.glob(f"*/{method}-s*") if path.is_dir())
     return found
+
+
+def same_weights(run: Path, other: Path) -> bool:
+    """Whether two runs changed the same tensors of the same model to the same bits."""
+    one, two = load_delta(run / "delta.safetensors"), load_delta(other / "delta.safetensors")
+    alike = one.identity == two.identity and one.tensors.keys() == two.tensors.keys()
+    return alike and all(torch.equal(tensor, two.tensors[name]) for name, tensor in one.tensors.items())
 
 
 def read(path: Path) -> Any:

@@ -1,0 +1,48 @@
+"""menard demo on the tiny study: a table, a page, and nothing done twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny_study import Study
+
+from menard_unlearn import cli
+
+
+def demo(study: Study, runs: Path, method: str) -> list[str]:
+    """The demo with the tiny study's data and models in place of the embedded ones."""
+    values = study.unlearning(runs, method=method)[1:]
+    return ["demo", *(value for value in values if not value.startswith("study="))]
+
+
+def test_the_demo_ends_with_a_table_and_a_page_and_is_not_done_twice(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(demo(study, tmp_path, "gradient_ascent,npo")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    page = tmp_path / "forget_1939/report.html"
+    assert lines[-1].endswith(f"the page: {page}") and page.stat().st_size > 10_000
+    table = [line.split()[0] for line in lines[-6:-2]]
+    assert table == ["base", "gold", "gradient_ascent", "npo"]
+    summary = json.loads((page.parent / "summary.json").read_text())
+    assert [row["method"] for row in summary] == table
+    runs = {
+        path: path.stat().st_mtime_ns
+        for path in page.parent.rglob("*")
+        if path.is_file() and path.parent != page.parent
+    }
+    assert cli.run(demo(study, tmp_path, "gradient_ascent,npo")) == 0
+    again = capsys.readouterr().out
+    assert again.count("is finished; nothing to do") == 2 and "evaluating" not in again and str(page) in again
+    runs = {path: time for path, time in runs.items() if ".hydra" not in path.parts and path.name != ".lock"}
+    assert {path: path.stat().st_mtime_ns for path in runs} == runs
+
+
+def test_the_demo_says_what_was_wrong_with_a_value(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run([*demo(study, tmp_path, "npo"), "trainer.max_step=3"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "did you mean trainer.max_steps?" in line and not list(tmp_path.iterdir())
