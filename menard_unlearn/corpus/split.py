@@ -198,7 +198,8 @@ def _refuse_cutoff_outside(items: Sequence[Dated], config: SplitConfig) -> None:
     first, last = _range(items)
     if not first.earliest <= config.parsed_cutoff.latest < last.latest:
         raise UserError(
-            f"cutoff {config.cutoff} lies outside the data, which runs from {first} to {last}: set split.cutoff between these years"
+            f"cutoff {config.cutoff} lies outside the data, which runs from {first} to {last}: "
+            "set split.cutoff between these"
         )
 
 

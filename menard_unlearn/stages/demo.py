@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> None:
     """
     started = time.perf_counter()
     given = [f"study={STUDY}", *arguments]
-    compose.run("unlearn", MODULE, [*given, "--multirun"])  # last, or Hydra loses what stands before it
+    compose.run("unlearn", MODULE, [*given, "--multirun"])  # last: Hydra loses values on both its sides
     plain = to_plain(compose.compose("unlearn", [a for a in given if a.startswith(("study=", "runs_dir="))]))
     study_dir = Path(plain["runs_dir"]) / plain["study"]
     print()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import wandb
+
 from menard_unlearn.tracking.destination import NO_ANSWER, choose
 from menard_unlearn.tracking.tracker import Tracker, TrackingConfig, Value
 

@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved model; no test may change it."""
     path = tmp_path_factory.mktemp("model")
     tokenizer = train_tokenizer(["a few words"], vocab_size=259, context=32)
-    tiny_model(layers=2, vocabulary=259).to(torch.bfloat16).save_pretrained(path)
+    tiny_model(layers=2, vocabulary=259).bfloat16().save_pretrained(path)
     tokenizer.save_pretrained(path)
     return path
 

@@ -27,8 +27,8 @@ append = RunDir.append_history
 def ended_by(number: int, at: int, arguments: list[str]) -> int:
     """The exit code of the command, whose process sends itself the signal when it has logged the step."""
 
-    def append_and_signal(run: RunDir, row: Mapping[str, Any]) -> None:
-        append(run, row)
+    def append_and_signal(self: RunDir, row: Mapping[str, Any]) -> None:
+        append(self, row)
         if row["step"] == at:
             os.kill(os.getpid(), number)
 

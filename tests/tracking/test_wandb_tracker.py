@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-
 import wandb
+
 from menard_unlearn.tracking.wandb_tracker import WandbTracker
 
 
