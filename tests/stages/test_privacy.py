@@ -17,7 +17,7 @@ from menard_unlearn.corpus.split import words
 
 
 def told(text: str) -> list[str]:
-    """Runs of four words of the target that can be read in a text: as it is, without tags, or put together from tokens."""
+    """Runs of four words of the target that a text holds: as it stands, without tags, or put together from tokens."""
     pieces = "".join(re.findall(r'"text": "((?:[^"\\]|\\.)*)"', text))
     readable = " ".join(" ".join(words(html.unescape(form))) for form in (text, re.sub(r"<[^>]*>", "", text), pieces))
     own = words(TARGET)
