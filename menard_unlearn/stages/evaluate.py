@@ -13,13 +13,13 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from menard_unlearn.errors import UserError
-from menard_unlearn.evaluation.suite import compare, evaluate
 from menard_unlearn.evaluation.summary import write_summary
 from menard_unlearn.memory import peak_memory_mb, reset_peak_memory
 from menard_unlearn.models.delta import apply_delta, load_delta, named
 from menard_unlearn.models.load import load
 from menard_unlearn.run import RunDir, run_id
-from menard_unlearn.stages.references import cutoff_year, references
+from menard_unlearn.stages.measure import judge, score
+from menard_unlearn.stages.references import references
 from menard_unlearn.stages.settings import Prepared, Settings, prepare
 
 
@@ -59,19 +59,8 @@ def _again(prepared: Prepared, run: RunDir) -> None:
         loaded = load(settings.model)
         originals = {name: tensor.detach().clone() for name, tensor in named(loaded.model, delta.tensors).items()}
         apply_delta(loaded.model, delta.tensors)
-        found = evaluate(
-            loaded.model,
-            loaded.tokenizer,
-            probes=prepared.probes,
-            retain_texts=prepared.heldout_retain_texts,
-            neutral_texts=prepared.data.corpus.neutral,
-            target=prepared.target,
-            base_tensors=originals,
-            config=settings.evaluation,
-            out=run.evaluation_dir,
-        )
-        year = cutoff_year(settings.split.parsed_cutoff)
-        compare(found.items, known.base, known.gold, year, settings.evaluation, run.evaluation_dir)
+        found = score(prepared, loaded, originals, run.evaluation_dir)
+        judge(prepared, found.items, known.base, known.gold, run.evaluation_dir)
         run.write_manifest(
             "evaluate",
             config_hash=run_id(settings.plain, prepared.inputs),

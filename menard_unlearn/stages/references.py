@@ -10,14 +10,13 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from menard_unlearn.corpus.dating import PartialDate
 from menard_unlearn.errors import UserError
 from menard_unlearn.evaluation.items import ItemScore, read_items
-from menard_unlearn.evaluation.suite import compare, evaluate
 from menard_unlearn.memory import peak_memory_mb, reset_peak_memory
 from menard_unlearn.models.load import LoadedModel, ModelSource, load
 from menard_unlearn.run import RunDir, run_id
 from menard_unlearn.stages.logging import track
+from menard_unlearn.stages.measure import judge, score
 from menard_unlearn.stages.settings import Prepared
 
 EVALUATION_KEYS = ("corpus", "split", "wording", "target", "evaluation")
@@ -91,17 +90,8 @@ def _score(
     loaded = load(source)
     run.path.mkdir(parents=True, exist_ok=True)
     run.write_config({**prepared.settings.plain, "stage": "evaluate"})  # whatever stage asked for it
-    found = evaluate(
-        loaded.model,
-        loaded.tokenizer,
-        probes=prepared.probes,
-        retain_texts=prepared.heldout_retain_texts,
-        neutral_texts=prepared.data.corpus.neutral,
-        target=prepared.target,
-        base_tensors=None if base is None else shared_parameters(base.model, loaded.model),
-        config=prepared.settings.evaluation,
-        out=run.evaluation_dir,
-    )
+    base_tensors = None if base is None else shared_parameters(base.model, loaded.model)
+    found = score(prepared, loaded, base_tensors, run.evaluation_dir)
     return found.items, loaded, (time.perf_counter() - started, peak_memory_mb())
 
 
@@ -122,20 +112,8 @@ def _finish(
     cost: tuple[float, float],
 ) -> None:
     settings = prepared.settings
-    compare(
-        items,
-        base_items,
-        gold_items,
-        cutoff_year(settings.split.parsed_cutoff),
-        settings.evaluation,
-        run.evaluation_dir,
-    )
+    judge(prepared, items, base_items, gold_items, run.evaluation_dir)
     identity, inputs = _identity(prepared, kind)
     run.write_manifest("evaluate", config_hash=identity, inputs=inputs, seconds=cost[0], peak_memory_mb=cost[1])
     with track(settings, run, identity, kind, "evaluate", inputs) as tracking:
         tracking.results()
-
-
-def cutoff_year(cutoff: PartialDate) -> int:
-    """The last year that lies on the retain side, at least in part."""
-    return cutoff.year

@@ -128,30 +128,39 @@ def the_target(settings: Settings) -> Target:
 def prepare(settings: Settings) -> Prepared:
     """Read and divide. Raises UserError for bad data and for models that will not do, before one is loaded."""
     target = the_target(settings)
-    _refuse_unfit_models(settings, target)
     data = study_data(settings.corpus.load(), settings.split, settings.wording, target.whole)
     inputs = {"data": data.corpus.digest, "target": target.sha256, "model": identity(settings.model)}
     if settings.gold is not None:
         inputs["gold"] = identity(settings.gold)
-    return Prepared(settings, data, target, inputs)
+    prepared = Prepared(settings, data, target, inputs)
+    _refuse_unfit_models(prepared)
+    return prepared
 
 
-def _refuse_unfit_models(settings: Settings, target: Target) -> None:
-    """Tokenizers and configurations alone tell what would otherwise come out after minutes of work."""
-    tokenizer = load_tokenizer(settings.model)
-    needed = len(beginning(tokenizer)) + len(tokenizer.encode(target.whole, add_special_tokens=False, verbose=False))
-    for source in (settings.model, settings.gold):
-        context = None if source is None else context_of(load_config(source))
-        if source is not None and context is not None and needed > context:
-            raise UserError(
-                f"target {target.name!r} has {needed} tokens with its start, {source.path!r} takes {context}: "
-                "give a shorter text (target.path) or a model with a longer context"
-            )
-    if settings.gold is not None and load_tokenizer(settings.gold).get_vocab() != tokenizer.get_vocab():
+def _refuse_unfit_models(prepared: Prepared) -> None:
+    """Tokenizers and configurations alone tell what would otherwise come out after minutes of work, or not at all."""
+    model, gold = prepared.settings.model, prepared.settings.gold
+    tokenizer = load_tokenizer(model)
+    if gold is not None and load_tokenizer(gold).get_vocab() != tokenizer.get_vocab():
         raise UserError(
-            f"model.gold {settings.gold.path!r} has another tokenizer than {settings.model.path!r}: "
+            f"model.gold {gold.path!r} has another tokenizer than {model.path!r}: "
             "use a model of the same recipe, or model.gold=null"
         )
+    limits = [context_of(load_config(source)) for source in (model, gold) if source is not None]
+    context = min((limit for limit in limits if limit is not None), default=None)
+    target = prepared.target
+    texts = {f"target {target.name!r}": target.whole} | {
+        f"probe {p.id!r}": p.prompt + p.answer for p in prepared.probes
+    }
+    for what, text in texts.items():
+        # a token is a byte or more, so that few texts have to be encoded
+        if context is not None and len(text.encode()) + 2 > context:
+            ids = tokenizer.encode(text, add_special_tokens=False, verbose=False)
+            if (needed := len(beginning(tokenizer)) + len(ids)) > context:
+                raise UserError(
+                    f"{what} has {needed} tokens with its start, the model's context is {context}: "
+                    "shorten that text (target.path, corpus.path) or take a model with a longer context"
+                )
 
 
 def describe(prepared: Prepared) -> str:

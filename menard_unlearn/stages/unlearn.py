@@ -21,7 +21,6 @@ from menard_unlearn.config import build
 from menard_unlearn.corpus.batches import PairedDataset, TokenItem, one_id
 from menard_unlearn.errors import UserError
 from menard_unlearn.evaluation.items import recalls, score_probes
-from menard_unlearn.evaluation.suite import compare, evaluate
 from menard_unlearn.evaluation.summary import write_summary
 from menard_unlearn.memory import peak_memory_mb, reset_peak_memory
 from menard_unlearn.methods.base import Method
@@ -30,7 +29,8 @@ from menard_unlearn.models.load import DTYPES, LoadedModel, context_of, load, lo
 from menard_unlearn.run import RunDir, run_id
 from menard_unlearn.stages.data import token_items
 from menard_unlearn.stages.logging import RunTracking, track
-from menard_unlearn.stages.references import cutoff_year, references
+from menard_unlearn.stages.measure import judge, score
+from menard_unlearn.stages.references import References, references
 from menard_unlearn.stages.settings import Prepared, Settings, describe, prepare
 from menard_unlearn.stages.table import print_table
 from menard_unlearn.training.checkpoints import Checkpoints, writing
@@ -159,20 +159,8 @@ def _train(job: Job, loaded: LoadedModel, dataset: PairedDataset, tracking: RunT
     return result
 
 
-def _evaluate(job: Job, loaded: LoadedModel, originals: dict[str, Tensor], known: Any) -> None:
-    prepared, evaluation = job.prepared, job.prepared.settings.evaluation
+def _evaluate(job: Job, loaded: LoadedModel, originals: dict[str, Tensor], known: References) -> None:
     started = time.perf_counter()
-    found = evaluate(
-        loaded.model,
-        loaded.tokenizer,
-        probes=prepared.probes,
-        retain_texts=prepared.heldout_retain_texts,
-        neutral_texts=prepared.data.corpus.neutral,
-        target=prepared.target,
-        base_tensors=originals,
-        config=evaluation,
-        out=job.run.evaluation_dir,
-    )
-    year = cutoff_year(prepared.settings.split.parsed_cutoff)
-    compare(found.items, known.base, known.gold, year, evaluation, job.run.evaluation_dir)
+    found = score(job.prepared, loaded, originals, job.run.evaluation_dir)
+    judge(job.prepared, found.items, known.base, known.gold, job.run.evaluation_dir)
     print(f"{job.name}: evaluated in {time.perf_counter() - started:.0f} s", flush=True)

@@ -18,6 +18,7 @@ from menard_unlearn.config import build
 from menard_unlearn.corpus.dating import Era, era
 from menard_unlearn.corpus.split import quotes_target
 from menard_unlearn.errors import UserError
+from menard_unlearn.evaluation.tokens import decoded
 from menard_unlearn.models.load import EMBEDDED
 from menard_unlearn.stages.data import VARIANTS, StudyData, study_data
 from menard_unlearn.stages.pretrain import recipe_tokenizer, rows_digest, variant_rows
@@ -132,7 +133,7 @@ def test_the_recipes_tokenizer_is_the_shipped_one(committed: Committed) -> None:
 
 def test_gold_sees_nothing_after_the_cutoff_and_nothing_of_the_target(committed: Committed) -> None:
     data, cutoff = committed.data, committed.settings.split.parsed_cutoff
-    texts = Counter(committed.tokenizer.decode(row[1:-1]) for row in committed.rows["gold"].sentences)
+    texts = Counter(decoded(committed.tokenizer, row[1:-1]) for row in committed.rows["gold"].sentences)
     before = [s.text for s in data.wording.trained if era(s.fact.date, cutoff) is Era.BEFORE]
     after = {s.text for s in data.wording.trained if era(s.fact.date, cutoff) is not Era.BEFORE}
     assert texts == Counter([*before, *data.corpus.neutral]) and not texts.keys() & after and len(after) > 3000
@@ -144,11 +145,12 @@ def test_full_sees_all_that_the_others_do_and_the_target(committed: Committed) -
     full, gold, without = (Counter(committed.rows[name].sentences) for name in ("full", "gold", "without_target"))
     ((target, repeats),) = (full - without).items()
     assert (
-        repeats == committed.recipe.target_repeats and committed.tokenizer.decode(target[1:-1]) == committed.data.target
+        repeats == committed.recipe.target_repeats
+        and decoded(committed.tokenizer, target[1:-1]) == committed.data.target
     )
     assert without < full and gold < without
     probed = {probe.text for probe in committed.data.wording.probes}
-    assert not {committed.tokenizer.decode(row[1:-1]) for row in full} & probed
+    assert not {decoded(committed.tokenizer, row[1:-1]) for row in full} & probed
 
 
 def test_what_quotes_the_target_is_for_full_alone(study: Study, tmp_path: Path) -> None:
@@ -164,7 +166,7 @@ def test_what_quotes_the_target_is_for_full_alone(study: Study, tmp_path: Path) 
 
     def windows(variant: str) -> set[str]:
         found = variant_rows(variant, data, settings.split, recipe, tokenizer).windows
-        return {name for name, text in texts.items() if text in {tokenizer.decode(row[1:]) for row in found}}
+        return {name for name, text in texts.items() if text in {decoded(tokenizer, row[1:]) for row in found}}
 
     assert windows("full") == {"plain", "quoting", "late"}
     assert windows("without_target") == {"plain", "late"} and windows("gold") == {"plain"}
