@@ -127,7 +127,7 @@ def test_the_shipped_models_were_trained_on_the_committed_data(committed: Commit
 
 
 def test_the_recipes_tokenizer_is_the_shipped_one(committed: Committed) -> None:
-    own = json.loads(committed.tokenizer.backend_tokenizer.to_str())  # pyright: ignore[reportAttributeAccessIssue]
+    own = json.loads(committed.tokenizer.backend_tokenizer.to_str())  # pyright: ignore
     assert own == read(EMBEDDED / "full/tokenizer.json")
 
 
