@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -89,10 +90,22 @@ def _score(
     started = time.perf_counter()
     loaded = load(source)
     run.path.mkdir(parents=True, exist_ok=True)
-    run.write_config({**prepared.settings.plain, "stage": "evaluate"})  # whatever stage asked for it
+    run.write_config(_config(prepared, source))
     base_tensors = None if base is None else shared_parameters(base.model, loaded.model)
     found = score(prepared, loaded, base_tensors, run.evaluation_dir)
     return found.items, loaded, (time.perf_counter() - started, peak_memory_mb())
+
+
+def _config(prepared: Prepared, source: ModelSource) -> dict[str, Any]:
+    """What a reference is made of, and nothing of the method that happened to ask for it first."""
+    plain = prepared.settings.plain
+    model = {**plain["model"], "path": source.path, "gold": source.gold}
+    return {
+        "stage": "evaluate",
+        "study": plain["study"],
+        "model": model,
+        **{key: plain[key] for key in EVALUATION_KEYS},
+    }
 
 
 def shared_parameters(base: nn.Module, model: nn.Module) -> dict[str, Tensor] | None:
