@@ -28,7 +28,7 @@ def contents(folder: Path) -> dict[str, tuple[int, int]]:
 
 def test_a_run_leaves_what_is_documented(finished: Path) -> None:
     there = {path.name for path in finished.iterdir() if not path.name.startswith(".")}
-    assert there >= {"config.yaml", "history.jsonl", "delta.safetensors", "evaluation", "unlearn.manifest.json"}
+    assert there == {"config.yaml", "history.jsonl", "delta.safetensors", "evaluation", "unlearn.manifest.json"}
     assert {path.name for path in (finished / "evaluation").iterdir()} == EVALUATION
     keys = {f"{prefix}{key}" for prefix in curves.PROBES for key in cutoff.MEASURES}
     assert read(finished / "evaluation/cutoff.json").keys() == keys
@@ -101,13 +101,22 @@ def test_another_seed_is_another_run_with_the_same_base_and_gold(study: Study, f
 
 
 def test_a_run_that_was_ended_while_it_was_scored_is_not_trained_again(
-    study: Study, finished: Path, tmp_path: Path
+    study: Study, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(finished.parents[1], tmp_path / "runs")
-    run = tmp_path / "runs/s" / finished.name
-    (run / "unlearn.manifest.json").unlink()
-    shutil.rmtree(run / "evaluation")
-    assert cli.run(study.unlearning(tmp_path / "runs")) == 0
+    def ended(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def trained(*_: object) -> None:
+        raise AssertionError("a step was trained")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("menard_unlearn.stages.unlearn._evaluate", ended)
+        assert cli.run(study.unlearning(tmp_path)) == 130
+    run = the_run(tmp_path)
+    assert not (run / "unlearn.manifest.json").exists() and not (run / "evaluation").exists()
+    with monkeypatch.context() as patched:
+        patched.setattr(RunDir, "append_history", trained)
+        assert cli.run(study.unlearning(tmp_path)) == 0
     assert same_weights(run, finished)
     for name in ("history.jsonl", *(f"evaluation/{name}" for name in EVALUATION)):
         assert (run / name).read_bytes() == (finished / name).read_bytes(), name
