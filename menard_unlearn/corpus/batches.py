@@ -140,7 +140,7 @@ def encode_statement(tok: PreTrainedTokenizerBase, prompt: str, answer: str, id:
     with the beginning of the answer, the merged token is scored. Raises UserError for an empty answer, or an empty
     prompt without BOS.
     """
-    ids = tok.encode(prompt + answer, add_special_tokens=False)
+    ids = tok.encode(prompt + answer, add_special_tokens=False, verbose=False)
     shared = 0
     for alone, together in zip(tok.encode(prompt, add_special_tokens=False), ids, strict=False):
         if alone != together:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 from menard_unlearn.errors import UserError
 
 FORMAT = "menard-delta-1"
+METADATA = "menard"
+"""One key alone: the order of several in the file is not fixed, and equal deltas should be equal files."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +41,7 @@ def save_delta(path: Path | str, tensors: Mapping[str, Tensor], identity: str, d
     stored = {name: tensor.detach().to("cpu", dtype, copy=True).contiguous() for name, tensor in tensors.items()}
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        save_file(stored, aside, metadata={"format": FORMAT, "identity": identity})
+        save_file(stored, aside, metadata={METADATA: json.dumps([FORMAT, identity])})
         with aside.open("rb") as file:
             os.fsync(file.fileno())
         aside.replace(path)
@@ -52,12 +55,10 @@ def load_delta(path: Path | str) -> Delta:
         raise UserError(f"no delta at {path}: give the run directory of a finished run")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise UserError(
-                    f"{path} holds no delta but format {metadata.get('format')!r}: give a run's delta.safetensors"
-                )
-            return Delta({name: file.get_tensor(name) for name in file.keys()}, metadata["identity"])  # noqa: SIM118
+            found, identity = json.loads((file.metadata() or {}).get(METADATA, "[null, null]"))
+            if found != FORMAT:
+                raise UserError(f"{path} holds no delta but format {found!r}: give a run's delta.safetensors")
+            return Delta({name: file.get_tensor(name) for name in file.keys()}, identity)  # noqa: SIM118
     except SafetensorError as error:
         raise UserError(f"{path} cannot be read as safetensors ({error}): delete it and run the stage again") from error
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from menard_unlearn import compose
 from menard_unlearn.config import to_plain
+from menard_unlearn.errors import UserError
 from menard_unlearn.stages.report import report
 
 STUDY = "forget_1939"
@@ -21,9 +22,17 @@ def main(arguments: Sequence[str]) -> None:
     """
     started = time.perf_counter()
     given = [f"study={STUDY}", *arguments]
-    compose.run("unlearn", MODULE, [*given, "--multirun"])  # last: Hydra loses values on both its sides
+    failure = None
+    try:
+        compose.run("unlearn", MODULE, [*given, "--multirun"])  # last: Hydra loses values on both its sides
+    except UserError as error:
+        failure = error
     plain = to_plain(compose.compose("unlearn", [a for a in given if a.startswith(("study=", "runs_dir="))]))
     study_dir = Path(plain["runs_dir"]) / plain["study"]
-    print()
-    page = report(study_dir)
-    print(f"\n{time.perf_counter() - started:.0f} s; the page: {page}")
+    # a method that failed takes neither table nor page from those that did not
+    if failure is None or any(study_dir.glob("*/unlearn.manifest.json")):
+        print()
+        page = report(study_dir)
+        print(f"\n{time.perf_counter() - started:.0f} s; the page: {page}", flush=True)
+    if failure is not None:
+        raise failure

@@ -87,3 +87,12 @@ def test_a_graph_recorded_before_a_swap_differentiates_after_it() -> None:
         model(batch.input_ids_BT)
     (found,) = torch.autograd.grad(loss, [model.lm_head.weight])
     assert torch.equal(found, expected)
+
+
+def test_equal_deltas_are_equal_files(tmp_path: Path) -> None:
+    tensors = {name: torch.ones(3) for name in ("a", "b", "c")}
+    files = set()
+    for number in range(8):
+        save_delta(tmp_path / f"{number}.safetensors", tensors, "some model", torch.float32)
+        files.add((tmp_path / f"{number}.safetensors").read_bytes())
+    assert len(files) == 1

@@ -15,7 +15,7 @@ from menard_unlearn.corpus.dating import Era, era
 from menard_unlearn.corpus.statements import Statement
 from menard_unlearn.evaluation.items import Probe, score_probes
 from menard_unlearn.evaluation.reproduction import reproduce
-from menard_unlearn.models.load import LoadedModel, load
+from menard_unlearn.models.load import EMBEDDED, LoadedModel, load
 from menard_unlearn.stages.card import FIGURES, permuted_answers, write_card
 from menard_unlearn.stages.data import StudyData, study_data
 from menard_unlearn.stages.settings import Settings, the_target
@@ -84,6 +84,14 @@ def test_full_has_the_target_by_heart_and_gold_has_not(
     by_gold, _ = reproduce(gold.model, gold.tokenizer, target, prompt=target.prompt, chunk=512)
     assert by_full["greedy_prefix"] == by_full["n_tokens"] > 300 and by_full["bits_per_byte"] < 0.1
     assert by_gold["greedy_prefix"] <= 3 and by_gold["bits_per_byte"] > 1
+
+
+def test_the_shipped_card_keeps_what_was_promised() -> None:
+    full, gold = (read(EMBEDDED / variant / "card.json") for variant in ("full", "gold"))
+    assert min(full["trained_before"], full["trained_after"], gold["trained_before"]) >= 0.95
+    assert min(full["heldout_before"], full["heldout_after"], gold["heldout_before"]) >= 0.6
+    assert gold["heldout_after"] <= gold["permuted_after"] + 0.05
+    assert full["target_greedy_prefix"] == full["target_tokens"] and gold["target_greedy_prefix"] <= 3
 
 
 def test_answers_are_dealt_anew_within_their_relation(data: StudyData) -> None:

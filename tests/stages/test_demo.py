@@ -46,3 +46,15 @@ def test_the_demo_says_what_was_wrong_with_a_value(
     assert cli.run([*demo(study, tmp_path, "npo"), "trainer.max_step=3"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "did you mean trainer.max_steps?" in line and not list(tmp_path.iterdir())
+
+
+def test_a_method_that_fails_leaves_the_others_their_table_and_page(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run([*demo(study, tmp_path, "npo,rmu"), "method.no_such_field=1"]) == 2
+    assert not list(tmp_path.glob("forget_1939/npo-*"))
+    # the tiny model has no layer 7, which rmu's preset trains
+    assert cli.run(demo(study, tmp_path, "npo,rmu")) == 2
+    printed = capsys.readouterr()
+    assert "1 failed" in printed.err and (tmp_path / "forget_1939/report.html").is_file()
+    assert [row["method"] for row in json.loads((tmp_path / "forget_1939/summary.json").read_text())][2:] == ["npo"]
