@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import math
 import sys
 from collections.abc import Callable, Mapping
@@ -89,7 +90,18 @@ def train(
 
 def processes() -> PartialState:
     """The processes that train together; without an accelerator they are joined only if told that CPUs will train."""
-    return PartialState(cpu=not torch.accelerator.is_available())
+    state = PartialState(cpu=not torch.accelerator.is_available())
+    if state.use_distributed:
+        # unregistered first, since every run of a sweep comes by here
+        atexit.unregister(leave_processes)
+        atexit.register(leave_processes)
+    return state
+
+
+def leave_processes() -> None:
+    """Leave the process group before the interpreter ends: its threads, still running then, would abort the process."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def check(config: TrainerConfig, dataset: PairedDataset, evaluate_every: int) -> None:
