@@ -13,13 +13,13 @@ from pathlib import Path
 from menard_unlearn.config import build
 from menard_unlearn.corpus.dating import Era, era
 from menard_unlearn.corpus.statements import Statement
-from menard_unlearn.evaluation.items import Probe, score_probes
+from menard_unlearn.evaluation.items import score_probes
 from menard_unlearn.evaluation.reproduction import reproduce
 from menard_unlearn.evaluation.target import Target
 from menard_unlearn.files import replace as replace_file
 from menard_unlearn.models.load import LoadedModel, ModelSource, load
 from menard_unlearn.stages.data import StudyData
-from menard_unlearn.stages.settings import Settings
+from menard_unlearn.stages.settings import Settings, probe
 
 FIGURES = {
     "trained_before": "recall of facts up to the cutoff in wordings that these facts were trained in",
@@ -71,8 +71,8 @@ def card(folder: Path, data: StudyData, settings: Settings, target: Target) -> d
 def permuted_answers(probes: Sequence[Statement], seed: int) -> list[str]:
     """Answers dealt anew among the probes of the same relation."""
     places: dict[str, list[int]] = {}
-    for place, probe in enumerate(probes):
-        places.setdefault(probe.fact.relation, []).append(place)
+    for place, asked in enumerate(probes):
+        places.setdefault(asked.fact.relation, []).append(place)
     answers = [""] * len(probes)
     for own in places.values():
         dealt = own.copy()
@@ -87,12 +87,9 @@ def _recall(
 ) -> float | None:
     if not found:
         return None
-    probes = [
-        Probe(s.id, s.fact.id, s.fact.year, s.fact.category, "retain", s.prompt, s.answer, s.states_year, s.question)
-        for s in found
-    ]
+    probes = [probe(statement, "retain") for statement in found]
     if answers is not None:
-        probes = [replace(probe, answer=answer) for probe, answer in zip(probes, answers, strict=True)]
+        probes = [replace(asked, answer=answer) for asked, answer in zip(probes, answers, strict=True)]
     evaluation = settings.evaluation
     scores = score_probes(
         loaded.model, loaded.tokenizer, probes, batch_size=evaluation.batch_size, chunk=evaluation.chunk

@@ -15,7 +15,7 @@ from menard_unlearn.corpus.batches import beginning
 from menard_unlearn.corpus.documents import Document, Fact
 from menard_unlearn.corpus.sources import Corpus
 from menard_unlearn.corpus.split import SplitConfig
-from menard_unlearn.corpus.statements import WordingConfig
+from menard_unlearn.corpus.statements import Statement, WordingConfig
 from menard_unlearn.errors import UserError
 from menard_unlearn.evaluation.items import SPLITS, Probe, SplitName
 from menard_unlearn.evaluation.suite import EvaluationConfig
@@ -76,6 +76,22 @@ class Settings:
         return build({**self.plain["model"], "path": self.model.gold, "gold": None}, ModelSource)
 
 
+def probe(statement: Statement, split: SplitName) -> Probe:
+    """A statement whose answer is asked for, of a fact on this side."""
+    fact = statement.fact
+    return Probe(
+        id=statement.id,
+        fact_id=fact.id,
+        year=fact.year,
+        category=fact.category,
+        split=split,
+        prompt=statement.prompt,
+        answer=statement.answer,
+        states_year=statement.states_year,
+        question=statement.question,
+    )
+
+
 @dataclass(frozen=True)
 class Prepared:
     """The corpus and the target, read and divided."""
@@ -90,21 +106,7 @@ class Prepared:
     def probes(self) -> list[Probe]:
         """The probes of every fact on either side."""
         side = self._sides(self.data.split)
-        return [
-            Probe(
-                s.id,
-                s.fact.id,
-                s.fact.year,
-                s.fact.category,
-                side[s.fact.id],
-                s.prompt,
-                s.answer,
-                s.states_year,
-                s.question,
-            )
-            for s in self.data.wording.probes
-            if s.fact.id in side
-        ]
+        return [probe(s, side[s.fact.id]) for s in self.data.wording.probes if s.fact.id in side]
 
     @staticmethod
     def _sides(split: Any) -> dict[str, SplitName]:

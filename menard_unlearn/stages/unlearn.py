@@ -110,7 +110,6 @@ def _do(job: Job, forget: list[TokenItem], retain: list[TokenItem]) -> None:
     dataset = PairedDataset(forget, retain, job.trainer.max_steps * job.trainer.batch_size, job.seed)
     with track(settings, job.run, job.identity, job.name, "unlearn", prepared.inputs) as tracking:
         result = _train(job, loaded, dataset, tracking)
-        # what is scored is what is kept: the stored weights, not the ones still in memory
         with writing(job.run.delta_path, Checkpoints(job.run.checkpoints_dir)):
             save_delta(job.run.delta_path, result.delta, loaded.identity, torch.float32)
         seconds, memory = result.seconds, peak_memory_mb()
@@ -130,13 +129,13 @@ def _do(job: Job, forget: list[TokenItem], retain: list[TokenItem]) -> None:
 
 
 def _train(job: Job, loaded: LoadedModel, dataset: PairedDataset, tracking: RunTracking) -> TrainResult:
-    evaluation = job.prepared.settings.evaluation
+    evaluation, probes = job.prepared.settings.evaluation, job.prepared.probes
 
     def recall_now(step: int) -> Mapping[str, Any]:
         found = score_probes(
             loaded.model,
             loaded.tokenizer,
-            job.prepared.probes,
+            probes,
             batch_size=evaluation.batch_size,
             chunk=evaluation.chunk,
         )
