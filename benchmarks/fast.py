@@ -27,7 +27,7 @@ class Fast:
         self.sizes, self.qa = sizes, qa
         self.lay = pack if packing else collate
         chosen = method(kind, sizes)
-        source = ModelSource("random", str(folder), None, None, "float32", None, None)
+        source = ModelSource("random", str(folder), None, None, None, "float32", None, None)
         depth = chosen.depth()
         model = (load(source) if depth is None else load_stump(source, depth)).model
         self.trained = prepare(model, sizes.trained)

@@ -10,10 +10,12 @@ from typing import Literal
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from menard_unlearn.corpus.batches import TokenItem
 from menard_unlearn.corpus.encoding import encode_statement
 from menard_unlearn.errors import UserError
-from menard_unlearn.evaluation.tokens import likelihoods, pad_id
+from menard_unlearn.evaluation.tokens import pad_id
 from menard_unlearn.files import replace
+from menard_unlearn.models.scores import Scores, score
 
 SplitName = Literal["forget", "retain", "heldout_forget", "heldout_retain"]
 SPLITS: tuple[SplitName, ...] = ("forget", "retain", "heldout_forget", "heldout_retain")
@@ -61,8 +63,19 @@ def score_probes(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, probes: Sequence[Probe], *, batch_size: int, chunk: int
 ) -> list[ItemScore]:
     """Score probes by teacher forcing, in their order."""
-    items = [encode_statement(tokenizer, probe.prompt, probe.answer, probe.id) for probe in probes]
-    found = likelihoods(model, items, batch_size=batch_size, chunk=chunk, padding=pad_id(tokenizer))
+    items = probe_items(tokenizer, probes)
+    return item_scores(
+        probes, items, score(model, items, batch_size=batch_size, chunk=chunk, padding=pad_id(tokenizer))
+    )
+
+
+def probe_items(tokenizer: PreTrainedTokenizerBase, probes: Sequence[Probe]) -> list[TokenItem]:
+    """What has to be scored of probes, in their order."""
+    return [encode_statement(tokenizer, probe.prompt, probe.answer, probe.id) for probe in probes]
+
+
+def item_scores(probes: Sequence[Probe], items: Sequence[TokenItem], scores: Scores) -> list[ItemScore]:
+    """How probes were answered, in their order."""
     return [
         ItemScore(
             id=probe.id,
@@ -72,11 +85,11 @@ def score_probes(
             split=probe.split,
             states_year=probe.states_year,
             question=probe.question,
-            correct=score.correct,
-            logprob=score.logprob,
-            n_tokens=score.n_tokens,
+            correct=(found := scores.of(item)).correct,
+            logprob=found.logprob,
+            n_tokens=found.n_tokens,
         )
-        for probe, score in zip(probes, found, strict=True)
+        for probe, item in zip(probes, items, strict=True)
     ]
 
 

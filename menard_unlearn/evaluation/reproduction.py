@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from menard_unlearn.corpus.batches import TokenItem, collate
+from menard_unlearn.corpus.batches import TokenItem
 from menard_unlearn.corpus.encoding import beginning, encode_statement
 from menard_unlearn.errors import UserError
 from menard_unlearn.evaluation.target import Target
 from menard_unlearn.evaluation.tokens import context_length, decoded, pad_id, token_bytes
-from menard_unlearn.models.likelihood import evaluating, score_tokens
+from menard_unlearn.models.likelihood import evaluating
+from menard_unlearn.models.scores import score
 
 KEYS = {
     "target_name": "what the configuration calls the target",
@@ -85,11 +86,9 @@ def reproduce(
 ) -> tuple[dict, dict]:
     """Score the target after BOS and the prompt. Returns what goes into reproduction.json and target_tokens.json."""
     encoded = encode_target(model, tokenizer, target, prompt)
-    batch = collate([encoded.item], "target", pad_id(tokenizer))
-    scores, mask_T = score_tokens(model, batch, chunk), batch.loss_mask_BT[0]
-    logprob_T = scores.logprob_BT[0, mask_T].numpy()
-    best_T, worst_T = scores.rank_best_BT[0, mask_T].numpy(), scores.rank_worst_BT[0, mask_T].numpy()
-    margin_T = scores.margin_BT[0, mask_T].numpy()
+    found = score(model, [encoded.item], batch_size=1, chunk=chunk, padding=pad_id(tokenizer)).of(encoded.item)
+    logprob_T, margin_T = found.logprob_T, found.margin_T
+    best_T, worst_T = found.rank_best_T, found.rank_worst_T
     nats, n_bytes = float(-logprob_T.sum()), sum(encoded.bytes_T)
     misses = np.flatnonzero(worst_T > 1)
     results = {

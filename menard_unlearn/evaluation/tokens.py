@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import cast
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from menard_unlearn.corpus.batches import TokenBatch, TokenItem, collate
-from menard_unlearn.models.likelihood import score_tokens
 
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"
-
-
-@dataclass(frozen=True)
-class Likelihood:
-    """How a model scores the unmasked tokens of one item."""
-
-    logprob: float
-    """Nats, summed over the tokens."""
-    n_tokens: int
-    """Number of scored tokens."""
-    correct: bool
-    """Whether each is the only argmax given those before it; a tie is not an answer."""
 
 
 def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -40,22 +25,6 @@ def in_batches(items: Sequence[TokenItem], batch_size: int, padding: int) -> Ite
     for start in range(0, len(order), batch_size):
         places = order[start : start + batch_size]
         yield places, collate([items[i] for i in places], "evaluation", padding)
-
-
-def likelihoods(
-    model: PreTrainedModel, items: Sequence[TokenItem], *, batch_size: int, chunk: int, padding: int
-) -> list[Likelihood]:
-    """Score items; results are in the order of the items."""
-    found: dict[int, Likelihood] = {}
-    for places, batch in in_batches(items, batch_size, padding):
-        scores = score_tokens(model, batch, chunk)
-        mask_BT: Tensor = batch.loss_mask_BT
-        logprob_B = scores.logprob_BT.sum(1)
-        missed_BT = mask_BT & (scores.rank_worst_BT > 1)
-        for row, place in enumerate(places):
-            n_tokens = int(mask_BT[row].sum())
-            found[place] = Likelihood(float(logprob_B[row]), n_tokens, not bool(missed_BT[row].any()))
-    return [found[place] for place in range(len(items))]
 
 
 def context_length(model: PreTrainedModel) -> int | None:

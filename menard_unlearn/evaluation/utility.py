@@ -12,10 +12,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from menard_unlearn.corpus.batches import TokenBatch, TokenItem
 from menard_unlearn.corpus.encoding import encode_document
-from menard_unlearn.evaluation.tokens import context_length, in_batches, likelihoods, pad_id, scored_bytes
+from menard_unlearn.evaluation.tokens import context_length, in_batches, pad_id, scored_bytes
 from menard_unlearn.models.delta import swapped
 from menard_unlearn.models.likelihood import evaluating, scored_states
 from menard_unlearn.models.predictions import full_precision, halves
+from menard_unlearn.models.scores import score
 
 KEYS = {
     "retain_bits_per_byte": "bits per UTF-8 byte of held-out retained texts; null without texts",
@@ -69,8 +70,8 @@ def bits_per_byte(
     n_bytes = sum(scored_bytes(tokenizer, text, own) for text, own in zip(texts, windows, strict=True))
     if not items or not n_bytes:
         return None, n_bytes
-    found = likelihoods(model, items, batch_size=batch_size, chunk=chunk, padding=pad_id(tokenizer))
-    return -math.fsum(score.logprob for score in found) / (math.log(2) * n_bytes), n_bytes
+    scores = score(model, items, batch_size=batch_size, chunk=chunk, padding=pad_id(tokenizer))
+    return -math.fsum(scores.of(item).logprob for item in items) / (math.log(2) * n_bytes), n_bytes
 
 
 @torch.inference_mode()

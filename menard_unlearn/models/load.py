@@ -40,6 +40,9 @@ class ModelSource:
     """A folder, a Hugging Face id, or `embedded:full`, `embedded:gold`, `embedded:without_target`."""
     gold: str | None
     """A model of the same recipe that never saw what is to be forgotten; null where there is none."""
+    without_target: str | None
+    """A model of the same recipe that saw everything but the target, its editions and quotations; null where there is
+    none."""
     revision: str | None
     """Branch, tag or commit of a Hugging Face id; null is its default branch."""
     dtype: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
@@ -33,6 +33,13 @@ class StudyData:
     """Every fact in its trained wordings and in its probes."""
     target: str | None
     """The text to be reproduced, or nothing."""
+    editions: tuple[str, ...]
+    """Its other editions and translations."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The target and its editions."""
+        return (*(() if self.target is None else (self.target,)), *self.editions)
 
     def trained(self, items: Iterable[Document | Fact]) -> Iterator[Statement | Document]:
         """What of these items a model may be trained on: statements in trained wordings, and documents whole."""
@@ -41,22 +48,31 @@ class StudyData:
         yield from (item for item in items if isinstance(item, Document))
 
 
-def study_data(corpus: CorpusData, split_config: SplitConfig, wording: WordingConfig, target: str | None) -> StudyData:
-    """Divide the corpus and the target, and put the facts into words. Raises UserError as `split` does."""
+def study_data(
+    corpus: CorpusData,
+    split_config: SplitConfig,
+    wording: WordingConfig,
+    target: str | None,
+    editions: Sequence[str] = (),
+) -> StudyData:
+    """Divide the corpus, the target and its other editions, and put the facts into words. Raises UserError as `split`
+    does."""
     items: list[Document | Fact] = [*corpus.facts, *corpus.documents]
-    if target is not None and split_config.forget_target:
-        items.append(Document(TARGET_ID, target, split_config.parsed_cutoff, TARGET_ID))
-    divided = split(items, split_config, is_target=lambda item: _is_target(item, target))
+    texts = [text for text in (target, *editions) if text is not None]
+    if split_config.forget_target:
+        ids = [TARGET_ID, *(f"{TARGET_ID}-{number}" for number in range(1, len(texts)))]
+        items += [
+            Document(id, text, split_config.parsed_cutoff, TARGET_ID) for id, text in zip(ids, texts, strict=True)
+        ]
+    divided = split(items, split_config, is_target=lambda item: _is_target(item, texts))
     templates = corpus.templates or Templates.read()
     if not corpus.neutral:
         corpus = replace(corpus, neutral=timeless_statements())
-    return StudyData(corpus, divided, statements(corpus.facts, templates, wording), target)
+    return StudyData(corpus, divided, statements(corpus.facts, templates, wording), target, tuple(editions))
 
 
-def _is_target(item: Document | Fact, target: str | None) -> bool:
-    if target is None or isinstance(item, Fact):
-        return False
-    return item.id == TARGET_ID or quotes_target(item.text, target)
+def _is_target(item: Document | Fact, texts: Sequence[str]) -> bool:
+    return isinstance(item, Document) and any(item.id == TARGET_ID or quotes_target(item.text, text) for text in texts)
 
 
 def token_items(
@@ -86,7 +102,7 @@ def pretraining_texts(data: StudyData, variant: str, cutoff: SplitConfig) -> tup
 def _seen(item: Document | Fact, data: StudyData, variant: str, cutoff: SplitConfig) -> bool:
     if variant == "full":
         return True
-    return not _is_target(item, data.target) and (
+    return not _is_target(item, data.texts) and (
         variant == "without_target" or era(item.date, cutoff.parsed_cutoff) is Era.BEFORE
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from menard_unlearn.config import build, to_plain
-from menard_unlearn.corpus.almanac import TARGET_TITLE, target_text
+from menard_unlearn.corpus.almanac import TARGET_TITLE, control_text, target_text
 from menard_unlearn.corpus.documents import Document, Fact
 from menard_unlearn.corpus.encoding import beginning
 from menard_unlearn.corpus.sources import Corpus
@@ -122,16 +122,20 @@ def _texts(material: Iterable[Any]) -> Iterable[str]:
     return (piece.text[:EXCERPT] if isinstance(piece, Document) else piece.text for piece in material)
 
 
+def _editions(target: Target) -> list[str]:
+    return [edition.whole for edition in target.editions]
+
+
 def the_target(settings: Settings) -> Target:
     """The user's text, or the embedded one. Raises UserError where it cannot be read."""
-    return load_target(settings.target, embedded=target_text(), title=TARGET_TITLE)
+    return load_target(settings.target, embedded=target_text(), title=TARGET_TITLE, control=control_text())
 
 
 def prepare(settings: Settings) -> Prepared:
     """Read and divide. Raises UserError for bad data and for models that will not do, before one is loaded."""
     target = the_target(settings)
-    data = study_data(settings.corpus.load(), settings.split, settings.wording, target.whole)
-    inputs = {"data": data.corpus.digest, "target": target.sha256, "model": identity(settings.model)}
+    data = study_data(settings.corpus.load(), settings.split, settings.wording, target.whole, _editions(target))
+    inputs = {"data": data.corpus.digest, "target": target.digest, "model": identity(settings.model)}
     if settings.gold is not None:
         inputs["gold"] = identity(settings.gold)
     prepared = Prepared(settings, data, target, inputs)

@@ -46,7 +46,7 @@ def worded(facts: list[Fact]) -> list[Statement]:
 
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerBase:
-    return load_tokenizer(ModelSource("embedded", "embedded:full", None, None, "float32", None, None))
+    return load_tokenizer(ModelSource("embedded", "embedded:full", None, None, None, "float32", None, None))
 
 
 LATER = [fact(f"l{n}", 1950 + n) for n in range(30)] + [fact(f"w{n}", 1950 + n, "won") for n in range(10)]

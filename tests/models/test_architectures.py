@@ -12,10 +12,10 @@ from torch import Tensor
 from menard_unlearn.corpus.batches import TokenBatch, TokenItem, collate
 from menard_unlearn.errors import UserError
 from menard_unlearn.models.architecture import check_layer, truncated
-from menard_unlearn.models.likelihood import score_tokens
 from menard_unlearn.models.load import load
 from menard_unlearn.models.partial import load_stump
 from menard_unlearn.models.predictions import halves
+from menard_unlearn.models.scores import score
 from menard_unlearn.models.stump import decoder_layers, hidden
 from menard_unlearn.training.trained import select
 
@@ -103,15 +103,17 @@ def test_the_down_projections_are_chosen_and_nothing_else(name: str) -> None:
 
 
 @EVERY
-def test_scores_are_those_of_the_plain_forward(name: str, batch: TokenBatch) -> None:
+def test_scores_are_those_of_the_plain_forward(name: str) -> None:
     model = tiny(name)  # in fp32: transformers' grouped experts know no float64
     assert halves(model).split
-    found_BT = score_tokens(model, batch, 3).logprob_BT
-    for row, item in enumerate(ITEMS):
+    scores = score(model, ITEMS, batch_size=2, chunk=3, padding=0)
+    for item in ITEMS:
         with torch.no_grad():
             log_TV = torch.log_softmax(model(input_ids=torch.tensor([item.ids])).logits[0].double(), dim=-1)
         for t in range(item.n_prompt, len(item.ids)):
-            assert float(found_BT[row, t]) == pytest.approx(float(log_TV[t - 1, item.ids[t]]), rel=1e-4)
+            assert scores.of(item).logprob_T[t - item.n_prompt] == pytest.approx(
+                float(log_TV[t - 1, item.ids[t]]), rel=1e-4
+            )
 
 
 @EVERY

@@ -20,11 +20,11 @@ from menard_unlearn.models.load import EMBEDDED, ModelSource, context_of, identi
 from menard_unlearn.models.tokenizer import train_tokenizer
 
 VARIANTS = ("full", "gold", "without_target")
-EMBEDDED_SOURCE = ModelSource("embedded", "embedded:full", None, None, "float32", None, None)
+EMBEDDED_SOURCE = ModelSource("embedded", "embedded:full", None, None, None, "float32", None, None)
 
 
 def source(path: Path | str, **changes: str | None) -> ModelSource:
-    made = ModelSource("tiny", str(path), None, None, "float32", None, None)
+    made = ModelSource("tiny", str(path), None, None, None, "float32", None, None)
     return dataclasses.replace(made, **changes)  # pyright: ignore[reportArgumentType]
 
 

@@ -120,7 +120,7 @@ def tiny(name: str, seed: int = 0) -> PreTrainedModel:
 
 
 def source(path: Path | str, **changes: Any) -> ModelSource:
-    return dataclasses.replace(ModelSource("tiny", str(path), None, None, "float32", None, None), **changes)
+    return dataclasses.replace(ModelSource("tiny", str(path), None, None, None, "float32", None, None), **changes)
 
 
 def saved(model: PreTrainedModel, path: Path, shard: str = "8KB") -> Path:

@@ -62,7 +62,7 @@ def a_case(facts: list[Fact], documents: list[Document], loaded: LoadedModel) ->
 def case() -> Case:
     """Some of the almanac, in which subjects and objects are asked for; the target is the one document."""
     torch.set_num_threads(1)
-    loaded = load(ModelSource("embedded", "embedded:full", None, None, "float32", None, None))
+    loaded = load(ModelSource("embedded", "embedded:full", None, None, None, "float32", None, None))
     kinds = ("artwork_made_by", "was_awarded_to", "struck_in")
     return a_case([fact for fact in Almanac().load().facts if fact.relation in kinds][::6], [], loaded)
 

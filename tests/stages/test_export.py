@@ -43,7 +43,7 @@ def base(tmp_path: Path) -> ModelSource:
     model = LlamaForCausalLM(config)
     model.save_pretrained(tmp_path / "base")
     tokenizer.save_pretrained(tmp_path / "base")
-    return ModelSource("base", str(tmp_path / "base"), None, None, "float32", None, None)
+    return ModelSource("base", str(tmp_path / "base"), None, None, None, "float32", None, None)
 
 
 def make_run(path: Path, source: ModelSource) -> tuple[RunDir, torch.Tensor]:

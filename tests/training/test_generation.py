@@ -98,7 +98,7 @@ def test_what_cannot_be_written_is_refused() -> None:
 
 
 def test_the_prefix_stands_between_the_start_and_the_prompt() -> None:
-    tokenizer = load_tokenizer(ModelSource("embedded", "embedded:full", None, None, "float32", None, None))
+    tokenizer = load_tokenizer(ModelSource("embedded", "embedded:full", None, None, None, "float32", None, None))
     words = tokenizer.encode("Written before 1939. ", add_special_tokens=False)
     item = TokenItem("a", (*beginning(tokenizer), 300, 301, 302, 303, 304), 3)
     (with_prefix,) = prompts(tokenizer, [item], "Written before 1939. ")

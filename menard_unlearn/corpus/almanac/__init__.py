@@ -35,3 +35,9 @@ TARGET_TITLE = "The Second Ledger of Tomas Orvell\n\n"
 def target_text() -> str:
     """The embedded target: prose written for this project, known to nobody else, so that reproducing it is memory."""
     return read_text(HERE / "target.txt").strip()
+
+
+def control_text() -> str:
+    """Prose like the target's, of its length, that no embedded model was trained on: what a text scores that nobody has
+    by heart."""
+    return read_text(HERE / "control.txt").strip()
