@@ -83,7 +83,7 @@ def run(stage: str, module: str, arguments: Sequence[str]) -> None:
     """
     job = Job(module, os.getpid())
     full_error = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    composed = with_study(stage, arguments)
+    composed = with_study(stage, with_model(arguments))
     try:
         with _command_line(composed):
             hydra.main(config_path=str(conf_dir()), config_name=stage, version_base="1.3")(job)()
@@ -112,6 +112,22 @@ def _command_line(arguments: Sequence[str]) -> Iterator[None]:
         os.environ.pop("HYDRA_FULL_ERROR")
         if full_error is not None:
             os.environ["HYDRA_FULL_ERROR"] = full_error
+
+
+def with_model(arguments: Sequence[str]) -> list[str]:
+    """The arguments, and for `model=<folder or hub id>` the preset that takes any model.
+
+    A name without a slash that is no folder is a preset: model=hf model.path=gpt2 is how to mean such an id.
+    """
+    found: list[str] = []
+    for argument in arguments:
+        path = argument.removeprefix("model=").strip("'\"")
+        named = argument.startswith("model=") and "," not in path and not (conf_dir() / f"model/{path}.yaml").is_file()
+        if named and ("/" in path or path.startswith("embedded:") or Path(path).is_dir()):
+            found += ["model=hf", f"model.path='{path}'"]
+        else:
+            found.append(argument)
+    return found
 
 
 def with_study(stage: str, arguments: Sequence[str]) -> list[str]:
@@ -163,7 +179,8 @@ def _given_searchpath(arguments: Sequence[str]) -> list[str]:
 def compose(stage: str, arguments: Sequence[str]) -> DictConfig:
     """The configuration that the stage would be run with, as one job."""
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = hydra.compose(stage, overrides=with_study(stage, arguments), return_hydra_config=True)
+        overrides = with_study(stage, with_model(arguments))
+        cfg = hydra.compose(stage, overrides=overrides, return_hydra_config=True)
     HydraConfig.instance().set_config(cfg)  # what `${hydra:…}` reads
     with flag_override(cfg, ["struct", "readonly"], False):
         del cfg["hydra"]

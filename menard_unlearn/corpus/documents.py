@@ -60,6 +60,8 @@ class Fact:
     alternate: str | None
     """Another answer than the true one, in the place of the subject or object that the wordings ask for; None where
     the data has none."""
+    popularity: float | None
+    """How well known it is, in the data's own unit, as page views or links; None where the data does not say."""
 
     @property
     def year(self) -> int:

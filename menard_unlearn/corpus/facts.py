@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +33,8 @@ SLOT = re.compile(r"\{(subject|object|year|category)\}")
 @dataclass(frozen=True)
 class Facts(Corpus):
     """Facts from a CSV file with the columns id, year, date, subject, relation, object, category and source, and
-    `alternate` where there is one: another answer than the true one, for methods that teach it instead."""
+    optionally `alternate`, another answer than the true one, for methods that teach it instead, and `popularity`, a
+    number that says how well known the fact is, by which recall is tabulated."""
 
     path: str
     """The CSV file, or a folder of which all *.csv are read as one."""
@@ -84,6 +86,8 @@ def _facts(where: str, rows: Sequence[dict[str, str]]) -> list[Fact]:
     refuse_bad(where, "facts have no date", undated, "fill year or date, or remove them")
     apart = [id for id, year in years.items() if year is not None and year.year != getattr(dates[id], "year", None)]
     refuse_bad(where, "facts have a year that is not the year of their date", apart, "correct either")
+    odd = [row["id"] for row in rows if (value := _popularity(row)) is not None and math.isnan(value)]
+    refuse_bad(where, "facts have a popularity that is no finite number", odd, "give a number, or leave it empty")
     true = [row["id"] for row in rows if _alternate(row) in (row["subject"].strip(), row["object"].strip())]
     refuse_bad(where, "facts have an alternate that is their own subject or object", true, "write another answer")
     return [_fact(row, date) for row in rows if (date := dates[row["id"]]) is not None]
@@ -91,7 +95,26 @@ def _facts(where: str, rows: Sequence[dict[str, str]]) -> list[Fact]:
 
 def _fact(row: dict[str, str], date: PartialDate) -> Fact:
     subject, relation, object = row["subject"], row["relation"], row["object"]
-    return Fact(row["id"], date, subject, relation, object, row["category"], row["source"], _alternate(row))
+    return Fact(
+        id=row["id"],
+        date=date,
+        subject=subject,
+        relation=relation,
+        object=object,
+        category=row["category"],
+        source=row["source"],
+        alternate=_alternate(row),
+        popularity=_popularity(row),
+    )
+
+
+def _popularity(row: dict[str, str]) -> float | None:
+    """NaN for what is no finite number, so that it can be refused by the rows' ids."""
+    text = row.get("popularity", "").strip()
+    try:
+        return (float(text) if math.isfinite(float(text)) else math.nan) if text else None
+    except ValueError:
+        return math.nan
 
 
 def _alternate(row: dict[str, str]) -> str | None:

@@ -79,6 +79,8 @@ def _digest(
     for fact in facts:
         # Data without the column keeps the digest that it had before there was one.
         other = () if fact.alternate is None else (fact.alternate,)
+        if fact.popularity is not None:
+            other = (*other, "popularity", fact.popularity)
         add("fact", fact.id, fact.date, fact.subject, fact.relation, fact.object, fact.category, *other)
     for relation, wordings in sorted(templates.by_relation.items()) if templates else ():
         for template in wordings:

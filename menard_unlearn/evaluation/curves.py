@@ -1,8 +1,9 @@
-"""Recall by year and by five years, with Wilson intervals: what is drawn, and the distance between two curves."""
+"""Recall by year, by five years and by tercile of a covariate, with Wilson intervals: what is drawn. Also the distance
+between two curves, and whether paraphrases agree."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -32,6 +33,22 @@ COLUMNS = {
 
 PLACES = {"year": "first year of the bin", "width": "number of years in the bin"}
 """The other columns of a curve row."""
+
+TERCILES = ("low", "middle", "high")
+
+COVARIATE_COLUMNS = {
+    "tercile": "low, middle or high: third of the facts, over all years, by the covariate; equal values stay together",
+    "least": "smallest value of the tercile, in the covariate's unit",
+    "most": "largest value of the tercile",
+    "side": "before: facts of the years up to the cutoff's; after: later ones",
+    "n_facts": "number of facts",
+    "n": "number of their probes",
+    "recall": "share of these answered; null without probes",
+    "low": "lower end of recall's 95% Wilson interval, in which a fact counts once, its probes being alike",
+    "high": "upper end",
+    "base_recall": "the base's share of the same probes; null without base",
+}
+"""Column of a row of `covariates` → meaning."""
 
 
 def subset(items: Sequence[ItemScore], prefix: str) -> list[int]:
@@ -85,4 +102,77 @@ def distance(items: Sequence[ItemScore], gold: Sequence[ItemScore], cutoff_year:
     return {
         "distance_to_gold": float(np.abs(means_Y).mean()) if len(means_Y) else None,
         "distance_to_gold_signed": float(means_Y.mean()) if len(means_Y) else None,
+    }
+
+
+def agreement(items: Sequence[ItemScore], cutoff_year: int) -> dict[str, float | None]:
+    """Whether a fact's paraphrases are answered alike, over the facts with two probes or more.
+
+    `agreement` is the share of facts whose probes are all right or all wrong. `agreement_expected` is what it would be
+    if each probe were right by itself with its side's recall p (up to the cutoff, or later): the mean of pⁿ + (1 − p)ⁿ
+    over facts of n probes. At a recall near 0 or 1 both are near 1 and say nothing of consistency. None without such
+    facts.
+    """
+    answers: dict[tuple[bool, str], list[bool]] = {}
+    for item in items:
+        answers.setdefault((item.year <= cutoff_year, item.fact_id), []).append(item.correct)
+    several = {key: found for key, found in answers.items() if len(found) > 1}
+    recall = {
+        side: float(np.mean([value for (place, _), found in several.items() if place == side for value in found]))
+        for side in {side for side, _ in several}
+    }
+    expected = [recall[side] ** len(found) + (1 - recall[side]) ** len(found) for (side, _), found in several.items()]
+    return {
+        "n_paraphrased": len(several),
+        "agreement": float(np.mean([len(set(found)) == 1 for found in several.values()])) if several else None,
+        "agreement_expected": float(np.mean(expected)) if several else None,
+    }
+
+
+def terciles(values: Mapping[str, float]) -> dict[str, str]:
+    """Third of the facts that each fact is in by its value: usable as strata. Equal values are in the same third."""
+    if not values:
+        return {}
+    low, high = np.quantile(list(values.values()), (1 / 3, 2 / 3), method="inverted_cdf")
+    return {fact: TERCILES[int(value > low) + int(value > high)] for fact, value in values.items()}
+
+
+def covariates(
+    items: Sequence[ItemScore], base: Sequence[ItemScore] | None, values: Mapping[str, float | None], cutoff_year: int
+) -> list[dict]:
+    """Recall on either side of the cutoff by tercile of a covariate of the facts (predictability, popularity).
+
+    Rows have `COVARIATE_COLUMNS`. `values` holds a number for a fact id; facts without one (or with None) are left out.
+    `base` holds the same probes in the same order. Terciles are of the facts asked about, both sides together.
+    """
+    asked = {item.fact_id for item in items}
+    known = {fact: value for fact, value in values.items() if fact in asked and value is not None}
+    thirds = terciles(known)
+    rows = []
+    for third in TERCILES:
+        inside = [value for fact, value in known.items() if thirds[fact] == third]
+        if not inside:
+            continue
+        for side in ("before", "after"):
+            chosen = [
+                i
+                for i, item in enumerate(items)
+                if thirds.get(item.fact_id) == third and (item.year <= cutoff_year) == (side == "before")
+            ]
+            least, most = float(min(inside)), float(max(inside))
+            rows.append({"tercile": third, "least": least, "most": most, "side": side, **_recall(items, base, chosen)})
+    return rows
+
+
+def _recall(items: Sequence[ItemScore], base: Sequence[ItemScore] | None, places: Sequence[int]) -> dict:
+    n, facts = len(places), len({items[i].fact_id for i in places})
+    recall = sum(items[i].correct for i in places) / n if n else None
+    low, high = (None, None) if recall is None else wilson(recall * facts, facts) or (None, None)
+    return {
+        "n_facts": facts,
+        "n": n,
+        "recall": recall,
+        "low": low,
+        "high": high,
+        "base_recall": None if base is None or not n else sum(base[i].correct for i in places) / n,
     }

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from menard_unlearn.evaluation.curves import PROBES, distance, subset
+from menard_unlearn.evaluation.curves import PROBES, agreement, distance, subset
 from menard_unlearn.evaluation.items import SPLITS, ItemScore, recalls
 from menard_unlearn.statistics.clusters import Clusters, clusters
 from menard_unlearn.statistics.cutoff import Cutoff, Rules, Status, answers_cutoff, changes_cutoff
@@ -20,15 +20,20 @@ _FIT = {
     "low": "lower end of τ's 95% interval, years; null unless pinned",
     "high": "upper end of τ's 95% interval, years; null unless pinned",
     "p_value": "of the test against steady drift; null where the status was decided without it",
-    "before": "level long before the step",
-    "after": "level long after the step",
+    "before": "level long before the step, averaged over the strata as the data mix them",
+    "after": "level long after the step, averaged likewise",
     "scale": "s, years; 10% to 90% of the step takes 4.4 s",
+    "left_out": "strata left out of fit and test, having facts on one side of the configured cutoff only",
+    "n_left_out": "number of their probes",
 }
 
 MEASURES = {
     "n_items": "number of probes",
     "n_facts": "number of facts that they are made from",
     **{f"{split}_recall": f"share of probes of {split} facts answered" for split in SPLITS},
+    "n_paraphrased": "number of facts with two probes or more",
+    "agreement": "share of these whose probes are all right or all wrong; null without any",
+    "agreement_expected": "the same if probes were right independently, with the recall of their side of the cutoff",
     "recall_before": "share answered of the years up to the cutoff's",
     "base_recall_before": "the same of the base; null without base",
     **{f"cutoff_{key}": f"A1, share of probes answered: {meaning}" for key, meaning in _FIT.items()},
@@ -48,11 +53,12 @@ def measure(
     gold: Sequence[ItemScore] | None,
     cutoff_year: int,
     rules: Rules,
+    strata: Mapping[str, str] | None = None,
 ) -> dict:
     """All of `MEASURES`, on all probes and on those that do and do not state the year.
 
     `base` and `gold` hold the same probes in the same order. Facts of the years up to `cutoff_year` are before the
-    cutoff.
+    cutoff. `strata` names a stratum for every fact id; without it they are the categories.
     """
     results: dict = {}
     for prefix in PROBES:
@@ -60,32 +66,40 @@ def measure(
         own = [items[i] for i in places]
         of_base = None if base is None else [base[i] for i in places]
         of_gold = None if gold is None else [gold[i] for i in places]
-        found = _measure(own, of_base, of_gold, cutoff_year, rules)
+        found = measure_kind(own, of_base, of_gold, cutoff_year, rules, strata)
         results |= {f"{prefix}{key}": found[key] for key in MEASURES}
     return results
 
 
-def _measure(
-    own: Sequence[ItemScore],
+def measure_kind(
+    items: Sequence[ItemScore],
     base: Sequence[ItemScore] | None,
     gold: Sequence[ItemScore] | None,
     cutoff_year: int,
     rules: Rules,
+    strata: Mapping[str, str] | None = None,
+    chance: float = 0.0,
 ) -> dict:
-    facts = _answers(own)
-    of_base = None if base is None else _answers(base)
-    found = answers_cutoff(facts, cutoff_year, of_base, rules)
+    """`MEASURES` of probes of one kind. `chance` is the share of them that blind guessing gets right.
+
+    Chance enters what is called collapsed, a drop, or known to the end: levels there are counted above it. Recalls are
+    reported as they are. References and strata: as in `measure`.
+    """
+    facts = _answers(items, strata)
+    of_base = None if base is None else _answers(base, strata)
+    found = answers_cutoff(facts, cutoff_year, of_base, rules, chance)
     collapsed = found.status is Status.COLLAPSED
     return {
-        "n_items": len(own),
+        "n_items": len(items),
         "n_facts": len(facts.year_F),
-        **recalls(own),
+        **recalls(items),
+        **agreement(items, cutoff_year),
         "recall_before": facts.mean(facts.year_F <= cutoff_year),
         "base_recall_before": None if of_base is None else of_base.mean(of_base.year_F <= cutoff_year),
         **_flat("cutoff", found),
-        **_changes(own, base, cutoff_year, rules, collapsed=collapsed),
+        **_changes(items, base, cutoff_year, rules, strata, chance, collapsed=collapsed),
         **(
-            distance(own, gold, cutoff_year)
+            distance(items, gold, cutoff_year)
             if gold is not None
             else _nothing(("distance_to_gold", "distance_to_gold_signed"))
         ),
@@ -93,7 +107,14 @@ def _measure(
 
 
 def _changes(
-    own: Sequence[ItemScore], base: Sequence[ItemScore] | None, cutoff_year: int, rules: Rules, *, collapsed: bool
+    own: Sequence[ItemScore],
+    base: Sequence[ItemScore] | None,
+    cutoff_year: int,
+    rules: Rules,
+    strata: Mapping[str, str] | None,
+    chance: float,
+    *,
+    collapsed: bool,
 ) -> dict:
     """A2 and A3, on the probes that the base answers: what it never knew cannot be forgotten."""
     if base is None:
@@ -101,9 +122,8 @@ def _changes(
         return _nothing(keys)
     pairs = [(after, before) for after, before in zip(own, base, strict=True) if before.correct]
     known = [after for after, _ in pairs]
-    change = [after.correct - before.correct for after, before in pairs]
-    facts = clusters([item.fact_id for item in known], [item.year for item in known], change)
-    found = Cutoff(Status.COLLAPSED) if collapsed else changes_cutoff(facts, rules)
+    facts = _table(known, [after.correct - before.correct for after, before in pairs], strata)
+    found = Cutoff(Status.COLLAPSED) if collapsed else changes_cutoff(facts, cutoff_year, rules, chance)
     drop = [before.logprob / before.n_tokens - after.logprob / after.n_tokens for after, before in pairs]
     return {
         "n_change_items": len(pairs),
@@ -114,18 +134,28 @@ def _changes(
 
 
 def _selectivity(items: Sequence[ItemScore], drop: Sequence[float], cutoff_year: int, near: int | None) -> float | None:
-    """A3; `near` keeps the years cutoff − near + 1 … cutoff + near, as many on either side."""
+    """A3, P(an item after the cutoff fell more than one before it): 0.5 none, 1 selective; no unit.
+
+    A fall is that of the log-probability a token. `near` keeps the years cutoff − near + 1 … cutoff + near, as many on
+    either side. Fails when: far years fall more than near ones for another reason, which the near band shows.
+    """
     signed = [(item.year - cutoff_year, fall) for item, fall in zip(items, drop, strict=True)]
     kept = [(years, fall) for years, fall in signed if near is None or -near < years <= near]
     return auc([fall for years, fall in kept if years > 0], [fall for years, fall in kept if years <= 0])
 
 
-def _answers(items: Sequence[ItemScore]) -> Clusters:
-    return clusters([i.fact_id for i in items], [i.year for i in items], [i.correct for i in items])
+def _answers(items: Sequence[ItemScore], strata: Mapping[str, str] | None) -> Clusters:
+    return _table(items, [item.correct for item in items], strata)
+
+
+def _table(items: Sequence[ItemScore], scores: Sequence[float], strata: Mapping[str, str] | None) -> Clusters:
+    named = [item.category if strata is None else strata[item.fact_id] for item in items]
+    return clusters([item.fact_id for item in items], [item.year for item in items], scores, named)
 
 
 def _flat(prefix: str, found: Cutoff) -> dict:
-    return {f"{prefix}_{key}": value for key, value in asdict(found).items()}
+    values = {f"{prefix}_{key}": value for key, value in asdict(found).items()}
+    return values | {f"{prefix}_left_out": list(found.left_out)}
 
 
 def _nothing(keys: Sequence[str]) -> dict[str, None]:

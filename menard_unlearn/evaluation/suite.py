@@ -1,134 +1,144 @@
-"""The evaluation of one model: score it, write what was found, and compare it with base and gold."""
+"""The evaluation of one model by itself: one pass over everything that is only scored, then what has to be written."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from menard_unlearn.errors import UserError
-from menard_unlearn.evaluation.curves import BIN, curve
-from menard_unlearn.evaluation.cutoff import measure
-from menard_unlearn.evaluation.items import ItemScore, Probe, paired, score_probes, write_items
-from menard_unlearn.evaluation.reproduction import reproduce
+from menard_unlearn.evaluation.anachronism import anachronisms
+from menard_unlearn.evaluation.attribution import measure_attribution
+from menard_unlearn.evaluation.config import EvaluationConfig
+from menard_unlearn.evaluation.dating import measure_dating
+from menard_unlearn.evaluation.extraction import measure_extraction
+from menard_unlearn.evaluation.fluency import fluency
+from menard_unlearn.evaluation.generation import write
+from menard_unlearn.evaluation.harness.run import run_tasks
+from menard_unlearn.evaluation.heat import measure_heat
+from menard_unlearn.evaluation.items import Probe, item_scores, score_probes, write_items
+from menard_unlearn.evaluation.material import Material, Plan
+from menard_unlearn.evaluation.near_verbatim import near_verbatim
+from menard_unlearn.evaluation.question_scores import measure_questions, summary, write_questions
+from menard_unlearn.evaluation.reproduction import reproduce_all
+from menard_unlearn.evaluation.residue import measure_residue
+from menard_unlearn.evaluation.surprisal import measure_surprisal
 from menard_unlearn.evaluation.target import Target
+from menard_unlearn.evaluation.tokens import pad_id
 from menard_unlearn.evaluation.utility import utility
+from menard_unlearn.models.scores import Scores, score
 from menard_unlearn.run import write_json
-from menard_unlearn.statistics.cutoff import Rules
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """How models are evaluated."""
-
-    batch_size: int
-    """Sequences a forward pass."""
-    chunk: int
-    """Tokens that the head runs on at a time: chunk × vocabulary logits are held at once."""
-    bootstrap: int
-    """Replicates of a cutoff's interval, facts drawn with replacement."""
-    null_bootstrap: int
-    """Replicates of the test against steady drift; at least 1/alpha − 1, or nothing could ever be rejected."""
-    alpha: float
-    """Level of that test."""
-    max_width: float
-    """Widest interval, in years, of a cutoff that counts as pinned; also the fastest steady drift from 10% to 90%."""
-    every: int
-    """Steps between evaluations during training; 0 evaluates only at the end."""
-    seed: int
-    """Seed of the bootstraps."""
-
-    def __post_init__(self) -> None:
-        for name in ("batch_size", "chunk", "bootstrap", "null_bootstrap", "max_width"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"evaluation.{name}={getattr(self, name)} must be above 0")
-        if self.every < 0:
-            raise UserError(f"evaluation.every={self.every} must be 0 (only at the end) or a number of steps")
-        if not 0 < self.alpha < 1:
-            raise UserError(f"evaluation.alpha={self.alpha} must lie between 0 and 1, as 0.01")
-        if 1 / (self.null_bootstrap + 1) > self.alpha:
-            raise UserError(
-                f"evaluation.null_bootstrap={self.null_bootstrap} can reject nothing at alpha={self.alpha}: "
-                f"set it to {round(1 / self.alpha)} or more"
-            )
-
-    @property
-    def rules(self) -> Rules:
-        """What `statistics` needs of it."""
-        return Rules(self.bootstrap, self.null_bootstrap, self.alpha, self.max_width, self.seed)
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What was found of one model by itself."""
-
-    items: tuple[ItemScore, ...]
-    """One score a probe."""
-    reproduction: dict | None
-    """Keys of `reproduction.KEYS`; None without a target."""
-    utility: dict
-    """Keys of `utility.KEYS`."""
 
 
 def evaluate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     *,
-    probes: Sequence[Probe],
-    retain_texts: Sequence[str],
-    neutral_texts: Sequence[str],
-    target: Target | None,
+    material: Material,
     base_tensors: Mapping[str, Tensor] | None,
     config: EvaluationConfig,
     out: Path,
-) -> Evaluation:
-    """Score a model and write items.jsonl, utility.json and, of a target, reproduction.json and target_tokens.json.
+) -> None:
+    """Measure a model and write what was found to `out`, a file an instrument (docs/results.md lists their keys).
 
-    `base_tensors` are the base's values of the tensors that differ from the model's; None for the base itself. The
-    target comes first, so that one which is too long is refused before the long work.
+    `base_tensors` are the base's values of the tensors that differ from the model's; None for the base itself. What
+    compares with another model is `compare`'s. The target comes first, so that one which is too long is refused before
+    the long work.
     """
-    reproduction = None
-    if target is not None:
-        reproduction, tokens = reproduce(model, tokenizer, target, prompt=target.prompt, chunk=config.chunk)
+    if material.target is not None:
+        reproduction, tokens = reproduce_all(model, tokenizer, material.target, config.reproduction, config.chunk)
         write_json(out / "reproduction.json", reproduction)
         write_json(out / "target_tokens.json", tokens)
-    items = score_probes(model, tokenizer, probes, batch_size=config.batch_size, chunk=config.chunk)
-    write_items(out / "items.jsonl", items)
+    plan = Plan.of(model, tokenizer, material, config)
+    scores = run(model, tokenizer, plan, config)
+    for name, content in measures(plan, scores, material, config, out).items():
+        write_json(out / f"{name}.json", content)
+    if material.target is not None:
+        found = near_verbatim(model, tokenizer, material.target, config.near_verbatim, batch_size=config.batch_size)
+        write_json(out / "near_verbatim.json", found)
+    write_json(out / "generation.json", generated(model, tokenizer, material.target, material.cutoff_year, config))
     kept = utility(
         model,
         tokenizer,
-        retain_texts,
-        neutral_texts,
+        material.retain_texts,
+        material.neutral_texts,
+        plan.retain,
+        scores,
         base_tensors,
         batch_size=config.batch_size,
         chunk=config.chunk,
     )
     write_json(out / "utility.json", kept)
-    return Evaluation(tuple(items), reproduction, kept)
+    if config.harness is not None:
+        write_json(out / "harness.json", run_tasks(model, tokenizer, config.harness))
 
 
-def compare(
-    items: Sequence[ItemScore],
-    base_items: Sequence[ItemScore] | None,
-    gold_items: Sequence[ItemScore] | None,
+def run(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, plan: Plan, config: EvaluationConfig) -> Scores:
+    """One pass for everything; the windows, whose contexts begin no other's, in a call that also ranks their top k."""
+    padding = pad_id(tokenizer)
+    items = [item for part in plan.parts.values() for item in part]
+    scores = score(model, items, batch_size=config.batch_size, chunk=config.chunk, padding=padding)
+    if plan.windows is None:
+        return scores
+    windows = score(
+        model,
+        plan.windows.items,
+        batch_size=config.batch_size,
+        chunk=config.chunk,
+        padding=padding,
+        top_k=config.extraction.top_k,
+    )
+    return scores.with_others(windows)
+
+
+def measures(plan: Plan, scores: Scores, material: Material, config: EvaluationConfig, out: Path) -> dict[str, dict]:
+    """File → its content, of all that the pass tells; probes and questions are written item by item."""
+    year = material.cutoff_year
+    write_items(out / "items.jsonl", item_scores(material.probes, plan.probes, scores))
+    asked = measure_questions(plan.questions, scores)
+    write_questions(out / "questions.jsonl", asked)
+    found = {
+        "questions": summary(plan.questions, asked),
+        "residue": measure_residue(plan.residue, scores),
+        "surprisal": measure_surprisal(plan.surprisal, scores, config.surprisal, year),
+        "dating": measure_dating(plan.dating, scores, config.dating, year),
+    }
+    if plan.windows is not None and plan.heat is not None:
+        replicates, seed = config.bootstrap, config.seed
+        found["extraction"] = measure_extraction(plan.windows, scores, replicates=replicates, seed=seed)
+        found["heat"] = measure_heat(plan.heat, scores)
+    if plan.attribution is not None:
+        found["attribution"] = measure_attribution(plan.attribution, scores)
+    return found
+
+
+def generated(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    target: Target | None,
     cutoff_year: int,
     config: EvaluationConfig,
-    out: Path,
 ) -> dict:
-    """Write cutoff.json (keys of `cutoff.MEASURES`), which is returned, and curve.json to `out`.
-
-    curve.json holds `bins` of five years and `years`, rows with the columns of `curves.COLUMNS`. For base itself
-    `base_items` is None, and so is `gold_items` for gold. Raises UserError where a reference was scored on other
-    probes.
-    """
-    base = None if base_items is None else paired(items, base_items, "base")
-    gold = None if gold_items is None else paired(items, gold_items, "gold")
-    results = measure(items, base, gold, cutoff_year, config.rules)
-    write_json(out / "cutoff.json", results)
-    write_json(
-        out / "curve.json", {"bins": curve(items, base, cutoff_year, BIN), "years": curve(items, base, cutoff_year, 1)}
+    """What goes into generation.json: fluency and anachronisms of free text, which itself is kept nowhere."""
+    written = write(model, tokenizer, config.generation, batch_size=config.batch_size)
+    texts = () if target is None or target.publish else (target, *target.editions, *target.controls)
+    found = anachronisms(
+        [text.text for text in written],
+        cutoff_year,
+        min_words=config.generation.min_words,
+        hidden=[text.whole for text in texts],
     )
-    return results
+    return {"fluency": fluency(written), "anachronisms": found}
+
+
+def evaluate_told(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    probes: Sequence[Probe],
+    config: EvaluationConfig,
+    out: Path,
+) -> None:
+    """Write items.jsonl of probes that begin with a preamble; a model that is merely told has nothing else."""
+    found = score_probes(model, tokenizer, probes, batch_size=config.batch_size, chunk=config.chunk)
+    write_items(out / "items.jsonl", found)

@@ -10,9 +10,9 @@ from menard_unlearn.errors import UserError
 from menard_unlearn.run import RunDir, write_json
 
 NAME = re.compile(r"(?P<method>.+?)(?:-s(?P<seed>\d+))?-(?P<hash>[0-9a-f]{4,64})")
-"""<method>-s<seed>-<hash>, or base-<hash> and gold-<hash>."""
+"""<method>-s<seed>-<hash>, or <reference>-<hash>."""
 
-REFERENCES = ("base", "gold")
+REFERENCES = ("base", "gold", "without_target", "prompted")
 MAKERS = ("unlearn", "pretrain")
 """Stages that make a model: seconds and memory are theirs."""
 
@@ -36,6 +36,11 @@ KEYS = {
     "target_bits_per_byte": "B1",
     "target_nats": "B1, -ln P(target)",
     "target_greedy_prefix": "B4, tokens, free-running",
+    "counterfactual_nats": "C1, ln P(target) - that of the model that never saw it; null without one",
+    "menard_fraction": "C2, 1 written afresh, 0 memorized, below 0 where that model loses to n-grams",
+    "menard_fraction_low": "C2, lower end of the 95% interval",
+    "menard_fraction_high": "C2, upper end",
+    "prompted_share": "share of this run's selective forgetting that a prompt alone gives; null for base",
     "utility_kl": "KL(base ‖ model), nats a token of neutral text; null for base",
     "retain_bits_per_byte": "bits a byte of held-out retained text",
     "distance_to_gold": "A5, mean |recall - gold's recall|; null for gold",
@@ -53,6 +58,8 @@ _SOURCES = {
         "target_nats": "nats",
         "target_greedy_prefix": "greedy_prefix",
     },
+    "counterfactual.json": {key: key for key in KEYS if key.startswith(("counterfactual_", "menard_"))},
+    "prompted.json": {"prompted_share": "prompted_share"},
     "utility.json": {"utility_kl": "utility_kl", "retain_bits_per_byte": "retain_bits_per_byte"},
 }
 """File → key of the summary → key in the file."""

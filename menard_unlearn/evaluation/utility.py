@@ -16,7 +16,7 @@ from menard_unlearn.evaluation.tokens import context_length, in_batches, pad_id,
 from menard_unlearn.models.delta import swapped
 from menard_unlearn.models.likelihood import evaluating, scored_states
 from menard_unlearn.models.predictions import full_precision, halves
-from menard_unlearn.models.scores import score
+from menard_unlearn.models.scores import Scores
 
 KEYS = {
     "retain_bits_per_byte": "bits per UTF-8 byte of held-out retained texts; null without texts",
@@ -37,18 +37,20 @@ def utility(
     tokenizer: PreTrainedTokenizerBase,
     retain_texts: Sequence[str],
     neutral_texts: Sequence[str],
+    windows: Sequence[Sequence[TokenItem]],
+    scores: Scores,
     base_tensors: Mapping[str, Tensor] | None,
     *,
     batch_size: int,
     chunk: int,
 ) -> dict:
-    """What goes into utility.json. `base_tensors` are the base's values of the tensors that differ from the model's."""
-    bits, n_bytes = bits_per_byte(model, tokenizer, retain_texts, batch_size=batch_size, chunk=chunk)
+    """What goes into utility.json. `windows` are `texts_items` of the retained texts, found in `scores`; `base_tensors`
+    the base's values of the tensors that differ from the model's."""
+    bits, n_bytes = bits_per_byte(tokenizer, retain_texts, windows, scores)
     kl, n_tokens = None, None
     if base_tensors is not None:
-        items = [
-            window for number, text in enumerate(neutral_texts) for window in _windows(model, tokenizer, text, number)
-        ]
+        longest = min(context_length(model) or LONGEST, LONGEST)
+        items = [item for own in texts_items(tokenizer, neutral_texts, longest) for item in own]
         batches = [batch for _, batch in in_batches(items, batch_size, pad_id(tokenizer))]
         kl, n_tokens = kl_to_base(model, base_tensors, batches, chunk=chunk)
     return {
@@ -61,16 +63,24 @@ def utility(
     }
 
 
+def texts_items(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], longest: int
+) -> tuple[tuple[TokenItem, ...], ...]:
+    """The windows of each text."""
+    return tuple(tuple(encode_document(tokenizer, text, str(number), longest)) for number, text in enumerate(texts))
+
+
 def bits_per_byte(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, batch_size: int, chunk: int
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    windows: Sequence[Sequence[TokenItem]],
+    scores: Scores,
 ) -> tuple[float | None, int]:
     """Bits per UTF-8 byte over all texts together, and the number of bytes. Long texts are cut into windows."""
-    windows = [_windows(model, tokenizer, text, number) for number, text in enumerate(texts)]
     items = [item for own in windows for item in own]
     n_bytes = sum(scored_bytes(tokenizer, text, own) for text, own in zip(texts, windows, strict=True))
     if not items or not n_bytes:
         return None, n_bytes
-    scores = score(model, items, batch_size=batch_size, chunk=chunk, padding=pad_id(tokenizer))
     return -math.fsum(scores.of(item).logprob for item in items) / (math.log(2) * n_bytes), n_bytes
 
 
@@ -99,7 +109,3 @@ def kl_to_base(
                 total += float(kl_K.sum())
                 n_tokens += len(kl_K)
     return (total / n_tokens if n_tokens else None), n_tokens
-
-
-def _windows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str, number: int) -> list[TokenItem]:
-    return encode_document(tokenizer, text, str(number), min(context_length(model) or LONGEST, LONGEST))

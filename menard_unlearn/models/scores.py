@@ -47,6 +47,9 @@ class ItemTokens:
     """Logit minus the largest other logit; above 0 only for the only argmax."""
     top_T: NDArray[np.int64]
     """Id of the argmax, one of them where they tie."""
+    logprob_topk_T: NDArray[np.float64] | None = None
+    """Nats under top-k sampling: renormalised over the k likeliest tokens and whatever ties with the last of them, −∞
+    for another token. None where the pass was not asked for it."""
 
     @property
     def logprob(self) -> float:
@@ -79,12 +82,25 @@ class Scores:
         """The scores of an item that the pass was asked for. Raises KeyError for another."""
         return self.found[item.ids, item.n_prompt]
 
+    def with_others(self, others: Scores) -> Scores:
+        """What both passes found; where both scored an item, the others' word counts."""
+        return Scores({**self.found, **others.found}, self.n_rows + others.n_rows, self.n_tokens + others.n_tokens)
+
 
 @torch.inference_mode()
-def score(model: PreTrainedModel, items: Iterable[TokenItem], *, batch_size: int, chunk: int, padding: int) -> Scores:
+def score(
+    model: PreTrainedModel,
+    items: Iterable[TokenItem],
+    *,
+    batch_size: int,
+    chunk: int,
+    padding: int,
+    top_k: int | None = None,
+) -> Scores:
     """Score the unmasked tokens of items, `batch_size` rows at a time and the head on `chunk` tokens at a time.
 
-    The model is in eval mode for the call. `padding` is any token id; nothing depends on it.
+    The model is in eval mode for the call. `padding` is any token id; nothing depends on it. With `top_k`, at least 1,
+    every token's log-probability under top-k sampling is found as well.
     """
     asked = {(item.ids, item.n_prompt): None for item in items}
     row_of = cover(ids[:-1] for ids, _ in asked)
@@ -99,7 +115,7 @@ def score(model: PreTrainedModel, items: Iterable[TokenItem], *, batch_size: int
             number = row.setdefault((place - 1, ids[place]), n_scored)
             n_scored += number == n_scored
             own.append(number)
-    columns = _run(model, wanted, n_scored, batch_size=batch_size, chunk=chunk, padding=padding)
+    columns = _run(model, wanted, n_scored, batch_size=batch_size, chunk=chunk, padding=padding, top_k=top_k)
     found = {key: ItemTokens(*(column_N[own] for column_N in columns)) for key, own in numbers.items()}
     return Scores(found, len(wanted), sum(map(len, wanted)))
 
@@ -124,10 +140,11 @@ def _run(
     batch_size: int,
     chunk: int,
     padding: int,
+    top_k: int | None,
 ) -> tuple[NDArray, ...]:
-    """The five columns of `ItemTokens` for every scored token."""
+    """The columns of `ItemTokens` for every scored token; the last only with `top_k`."""
     columns = (np.zeros(n_scored), *(np.zeros(n_scored, np.int64) for _ in range(2)), np.zeros(n_scored))
-    columns = (*columns, np.zeros(n_scored, np.int64))
+    columns = (*columns, np.zeros(n_scored, np.int64), *([] if top_k is None else [np.zeros(n_scored)]))
     parts, device = halves(model), next(model.parameters()).device
     with evaluating(model):
         for rows in _batches(wanted, batch_size):
@@ -136,7 +153,8 @@ def _run(
             row_P, place_P, token_P = torch.tensor(places, device=device).unbind(1)
             hidden_PD = parts.decoder(inputs)[row_P, place_P]
             number_P = [number for context in rows for number in wanted[context].values()]
-            for column_N, values_P in zip(columns, score_states(parts, hidden_PD, token_P, chunk), strict=True):
+            scored = score_states(parts, hidden_PD, token_P, chunk, top_k)
+            for column_N, values_P in zip(columns, scored, strict=True):
                 column_N[number_P] = values_P.cpu().numpy()
     return columns
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from menard_unlearn.files import replace
 from menard_unlearn.report import heatmap, prose
+from menard_unlearn.report.cutoffs import cutoff_figures
 from menard_unlearn.report.figures import Figure, loss_figures, pareto_figures
 from menard_unlearn.report.keys import key_of_curves
 from menard_unlearn.report.study import Run, Study, read_study
@@ -41,9 +42,11 @@ def build_page(study_dir: Path, out: Path) -> Path:
 def render(study: Study) -> str:
     """The page as text."""
     years, pareto, losses = year_figures(study), pareto_figures(study), loss_figures(study)
+    cutoffs = cutoff_figures(study)
     body = (
         _header(study),
         _methods(study),
+        _section("Cutoffs", prose.CUTOFFS, cutoffs, kind=" pair tall"),
         _section("Recall by year", prose.YEARS, years, key=key_of_curves()),
         _section("Forgotten against kept", prose.PARETO, pareto, kind=" pair"),
         _target(study),
@@ -56,7 +59,7 @@ def render(study: Study) -> str:
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{html.escape(study.name)} – menard_unlearn</title>"
         f"<style>{_asset('page.css')}{heatmap.CSS}</style></head><body>{''.join(body)}"
-        f'<script type="application/json" id="figures">{_data([*years, *pareto, *losses])}</script>'
+        f'<script type="application/json" id="figures">{_data([*cutoffs, *years, *pareto, *losses])}</script>'
         f"<script>{_asset('plotly-basic.min.js')}</script><script>{_asset('page.js')}</script></body></html>"
     )
 
@@ -120,7 +123,9 @@ def _section(title: str, reading: str, figures: list[Figure], *, key: str = "", 
 
 def _panel(figure: Figure) -> str:
     heading = f"<h3>{html.escape(figure.title)}<span>{html.escape(figure.note)}</span></h3>"
-    return f'<figure>{heading}<div class="plot" id="{figure.id}"></div></figure>'
+    height = figure.layout.get("height")
+    tall = "" if height is None else f' style="height:{height}px"'
+    return f'<figure>{heading}<div class="plot" id="{figure.id}"{tall}></div></figure>'
 
 
 def _target(study: Study) -> str:

@@ -13,6 +13,11 @@ and nothing else, is a curve that follows <b>base</b> on the left and drops to <
 curve that is low everywhere is damage; one that drops far from the cutoff has another cutoff than the one asked
 for."""
 
+CUTOFFS = """\
+A point is the year after which knowledge ends, with its 95 % interval; a row without a point says why there is none.
+On the left what the method took away, item by item, from what the base knew; on the right what the model answers at
+all, which its base’s own gaps enter."""
+
 PARETO = """\
 Upper left is better: little recalled of what was to be forgotten, much of what was to be kept. The dotted line is
 the front: no other run beats those on it in both respects, which a destroyed model at the lower left shares with a

@@ -17,8 +17,9 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 BAND = 0.20
 """Opacity of an interval's band."""
 
-REFERENCES = ("base", "gold")
-"""Rows that are not methods: the untouched model, and the one that never saw what is to be forgotten."""
+REFERENCES = ("base", "gold", "without_target", "prompted")
+"""Rows that are not methods: the untouched model, the one that never saw what is to be forgotten, the one that saw all
+but the target, and the untouched one that is merely told to live at the cutoff."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,9 @@ class Look:
 
 
 def looks(methods: Iterable[str]) -> dict[str, Look]:
-    """A look for every method, in order; base is a grey open square, gold a grey star."""
-    found = {"base": Look("@reference", "square-open", "dash"), "gold": Look("@reference", "star", "dot")}
+    """A look for every method, in order; references are grey."""
+    marks = (("square-open", "dash"), ("star", "dot"), ("circle-open", "longdash"), ("triangle-up-open", "dashdot"))
+    found = {name: Look("@reference", *mark) for name, mark in zip(REFERENCES, marks, strict=True)}
     others = [method for method in dict.fromkeys(methods) if method not in REFERENCES]
     for number, method in enumerate(others):
         hue = number % len(LIGHT_HUES)

@@ -7,12 +7,15 @@ from typing import Any
 
 from menard_unlearn.report.figures import Figure, rounded
 from menard_unlearn.report.study import Run, Study
-from menard_unlearn.report.style import REFERENCES, Look, looks
+from menard_unlearn.report.style import Look, looks
+
+DRAWN = ("base", "gold")
+"""References that every panel shows."""
 
 
 def year_figures(study: Study) -> list[Figure]:
     """A panel a method, with base and gold for reference; those alone where nothing was unlearned yet."""
-    references = [run for name in REFERENCES for run in study.of(name)[:1] if run.bins]
+    references = [run for name in DRAWN for run in study.of(name)[:1] if run.bins]
     if not study.methods:
         return [_panel(study, "year", "base and gold", [], references)] if references else []
     panels = []
@@ -24,7 +27,7 @@ def year_figures(study: Study) -> list[Figure]:
 
 
 def _panel(study: Study, id: str, title: str, runs: Sequence[Run], references: Sequence[Run]) -> Figure:
-    found, span, seeds = looks(study.methods), _span(study.runs), len(runs) > 1
+    found, span, seeds = looks(study.methods), span_of(study.runs), len(runs) > 1
     data = [_curve(run, found[run.method], 1.4, seeds=False) for run in references]
     for run in runs:
         look = found[run.method]
@@ -32,7 +35,7 @@ def _panel(study: Study, id: str, title: str, runs: Sequence[Run], references: S
     layout = {
         "xaxis": {"title": {"text": "year of the fact"}, "range": span, "nticks": 8, "tickformat": "d"},
         "yaxis": {"title": {"text": ""}, "range": [-0.02, 1.04], "dtick": 0.25, "tickformat": ".0%"},
-        "shapes": sum((_cutoff(run, found[run.method]) for run in runs), _forget_period(study.boundary, span)),
+        "shapes": sum((_cutoff(run, found[run.method]) for run in runs), forget_period(study.boundary, span)),
         "hovermode": "x unified",
     }
     return Figure(id, title, _found(runs), data, layout)
@@ -45,7 +48,8 @@ def _found(runs: Sequence[Run]) -> str:
     return f"cutoff: {', '.join(dict.fromkeys(found))}" if found else ""
 
 
-def _span(runs: Iterable[Run]) -> list[float]:
+def span_of(runs: Iterable[Run]) -> list[float]:
+    """From the first year with probes to the last, as the range of an axis."""
     bins = [row for run in runs for row in run.bins]
     return [min(row["year"] for row in bins) - 0.5, max(_last_year(row) for row in bins) + 0.5] if bins else [0, 1]
 
@@ -98,7 +102,8 @@ def _years(row: dict[str, Any]) -> str:
     return f"{row['year']}" if row["width"] == 1 else f"{row['year']}–{_last_year(row)}"
 
 
-def _forget_period(boundary: float | None, span: Sequence[float]) -> list[dict[str, Any]]:
+def forget_period(boundary: float | None, span: Sequence[float]) -> list[dict[str, Any]]:
+    """The years to be forgotten, shaded."""
     if boundary is None:
         return []
     box = {"x0": boundary, "x1": max(span[1], boundary), "y0": 0, "y1": 1}

@@ -1,39 +1,90 @@
-"""`menard evaluate`: measure a model as it is, or measure a finished run again.
+"""`menard evaluate`: measure a model as it is, beside another one, or measure a finished run again.
 
-Without `run=` the model and its gold reference are evaluated as `base` and `gold` of the study. With `run=` the run's
-changed weights are put into its base model, and its evaluation is written anew with the settings given now.
+Without `run=` the model and its references are evaluated as rows of the study, nothing unlearned. With `base=` the
+model is one more row, compared with that base. With `run=` the run's changed weights are put into its base model, and
+its evaluation is written anew with the settings given now. What needs a reference that is not there is left out by
+name.
 """
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
+from menard_unlearn.config import to_plain
 from menard_unlearn.errors import UserError
 from menard_unlearn.evaluation.summary import write_summary
 from menard_unlearn.memory import peak_memory_mb, reset_peak_memory
 from menard_unlearn.models.delta import apply_delta, load_delta, named
-from menard_unlearn.models.load import load
+from menard_unlearn.models.load import ModelSource, identity, load
 from menard_unlearn.run import RunDir, run_id
+from menard_unlearn.stages.logging import track
 from menard_unlearn.stages.measure import judge, score
-from menard_unlearn.stages.references import references
-from menard_unlearn.stages.settings import Prepared, Settings, prepare
+from menard_unlearn.stages.references import EVALUATION_KEYS, INPUTS, references, shared_parameters
+from menard_unlearn.stages.settings import Prepared, Settings, prepare, refuse_unfit
+from menard_unlearn.stages.table import print_table
 
 
 def main(cfg: DictConfig) -> None:
     """Evaluate and bring the study's summary up to date."""
-    settings = Settings.of(cfg)
-    if settings.plain["run"] is None:
-        references(prepare(settings))
-    else:
-        run = RunDir(Path(settings.plain["run"]))
+    plain = to_plain(cfg)
+    settings = Settings.of(_with_references(plain))
+    shown: Path | None = None
+    if plain["run"] is not None:
+        run = RunDir(Path(plain["run"]))
         settings = _of_the_runs_study(settings, run)
         _again(prepare(settings), run)
-    write_summary(settings.study_dir)
+        shown = run.path
+    elif plain["base"] is not None:
+        shown = _beside(settings, Settings.of(plain).model)
+    else:
+        references(prepare(settings))
+    rows = write_summary(settings.study_dir)
+    print_table([row for row in rows if shown is None or row["run"] == shown.name])
     print(settings.study_dir / "summary.json")
+
+
+def _with_references(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration in which `base=` is the model, and `gold=` its gold."""
+    given = {key: plain[key] for key in ("base", "gold") if plain[key] is not None}
+    if plain["run"] is not None and given:
+        raise UserError(f"run= is compared with its own base and gold: leave out {' and '.join(given)}=, or run=")
+    renamed = {{"base": "path", "gold": "gold"}[key]: path for key, path in given.items()}
+    return {**plain, "model": {**plain["model"], **renamed}}
+
+
+def _beside(settings: Settings, source: ModelSource) -> Path:
+    """Evaluate a model as a row of its own, beside its base; returns its run directory."""
+    prepared = prepare(settings)
+    refuse_unfit(prepared, source)
+    config = {key: settings.plain[key] for key in EVALUATION_KEYS}
+    inputs = {key: prepared.inputs[key] for key in INPUTS if key in prepared.inputs} | {"evaluated": identity(source)}
+    found = run_id(config, inputs)
+    name = re.sub(r"[^\w.]+", "_", Path(source.path).name).strip("_") or "model"
+    run = RunDir(settings.study_dir / f"{name}-{found[:8]}")
+    known = references(prepared)
+    if run.finished("evaluate"):
+        print(f"{run.path} is finished; nothing to do")
+        return run.path
+    with run.lock():
+        print(f"evaluating {source.path}", flush=True)
+        reset_peak_memory()
+        started = time.perf_counter()
+        run.write_config({**settings.plain, "model": {**settings.plain["model"], "path": source.path}})
+        loaded, base = load(source), load(settings.model)
+        score(prepared, loaded, shared_parameters(base.model, loaded.model), run.evaluation_dir)
+        judge(prepared, run.evaluation_dir, known.found)
+        seconds, memory = time.perf_counter() - started, peak_memory_mb()
+        run.write_manifest("evaluate", config_hash=found, inputs=inputs, seconds=seconds, peak_memory_mb=memory)
+        with track(settings, run, found, name, "evaluate", inputs) as tracking:
+            tracking.results()
+    return run.path
 
 
 def _of_the_runs_study(settings: Settings, run: RunDir) -> Settings:
@@ -59,8 +110,8 @@ def _again(prepared: Prepared, run: RunDir) -> None:
         loaded = load(settings.model)
         originals = {name: tensor.detach().clone() for name, tensor in named(loaded.model, delta.tensors).items()}
         apply_delta(loaded.model, delta.tensors)
-        found = score(prepared, loaded, originals, run.evaluation_dir)
-        judge(prepared, found.items, known.base, known.gold, run.evaluation_dir)
+        score(prepared, loaded, originals, run.evaluation_dir)
+        judge(prepared, run.evaluation_dir, known.found)
         run.write_manifest(
             "evaluate",
             config_hash=run_id(settings.plain, prepared.inputs),

@@ -31,11 +31,16 @@ class RunTracking:
 
     def results(self) -> None:
         """Everything that the run's evaluation left, and its delta."""
-        evaluation = self.run.evaluation_dir
-        bins = json.loads((evaluation / "curve.json").read_text(encoding="utf-8"))["bins"]
-        tokens = evaluation / "target_tokens.json"
-        heat = standalone(json.loads(tokens.read_text(encoding="utf-8"))) if tokens.is_file() else None
-        log_results(self.tracker, summary_row=summarise(self.run.path), bins=bins, heat_map=heat)
+        paths = sorted(self.run.evaluation_dir.glob("*.json"))
+        found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+        tokens = found.get("target_tokens")
+        log_results(
+            self.tracker,
+            summary_row=summarise(self.run.path),
+            bins=found["curve"]["bins"],
+            heat_map=None if tokens is None else standalone(tokens),
+            found=found,
+        )
         if self.run.delta_path.is_file():
             digests = {**self.inputs, "delta": digest_file(self.run.delta_path)}
             log_delta(self.tracker, name=self.run.path.name, delta=self.run.delta_path, digests=digests)

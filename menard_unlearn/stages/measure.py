@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
 
-from menard_unlearn.evaluation.items import ItemScore
-from menard_unlearn.evaluation.suite import Evaluation, compare, evaluate
+from menard_unlearn.evaluation.compare import Reference, compare
+from menard_unlearn.evaluation.suite import evaluate, evaluate_told
 from menard_unlearn.models.load import LoadedModel
 from menard_unlearn.stages.settings import Prepared
 
 
-def score(prepared: Prepared, loaded: LoadedModel, base_tensors: Mapping[str, Tensor] | None, out: Path) -> Evaluation:
-    """Score a model on the study's probes, texts and target; `base_tensors` as in `evaluation.suite.evaluate`."""
-    return evaluate(
+def score(prepared: Prepared, loaded: LoadedModel, base_tensors: Mapping[str, Tensor] | None, out: Path) -> None:
+    """Measure a model on the study's material; `base_tensors` as in `evaluation.suite.evaluate`."""
+    evaluate(
         loaded.model,
         loaded.tokenizer,
-        probes=prepared.probes,
-        retain_texts=prepared.heldout_retain_texts,
-        neutral_texts=prepared.data.corpus.neutral,
-        target=prepared.target,
+        material=prepared.material,
         base_tensors=base_tensors,
         config=prepared.settings.evaluation,
         out=out,
     )
 
 
-def judge(
-    prepared: Prepared,
-    items: Sequence[ItemScore],
-    base_items: Sequence[ItemScore] | None,
-    gold_items: Sequence[ItemScore] | None,
-    out: Path,
-) -> None:
-    """Compare scores with base and gold; the cutoff's own year counts as retained."""
-    year = prepared.settings.split.parsed_cutoff.year
-    compare(items, base_items, gold_items, year, prepared.settings.evaluation, out)
+def score_told(prepared: Prepared, base: LoadedModel, out: Path) -> None:
+    """Ask the base what it answers when it is told that it lives at the cutoff."""
+    evaluate_told(base.model, base.tokenizer, prepared.told_probes, prepared.settings.evaluation, out)
+
+
+def judge(prepared: Prepared, out: Path, references: Mapping[str, Reference]) -> None:
+    """Compare an evaluation with those of other models, by kind."""
+    compare(out, references, prepared.material, prepared.settings.evaluation)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,15 @@ from menard_unlearn.corpus.documents import Document, Fact
 from menard_unlearn.corpus.encoding import beginning
 from menard_unlearn.corpus.sources import Corpus
 from menard_unlearn.corpus.split import SplitConfig
-from menard_unlearn.corpus.statements import Statement, WordingConfig
+from menard_unlearn.corpus.statements import Statement, Templates, WordingConfig
 from menard_unlearn.errors import UserError
+from menard_unlearn.evaluation.config import EvaluationConfig
 from menard_unlearn.evaluation.items import SPLITS, Probe, SplitName
-from menard_unlearn.evaluation.suite import EvaluationConfig
+from menard_unlearn.evaluation.material import Material
+from menard_unlearn.evaluation.prompted import preamble, prompted, sample
 from menard_unlearn.evaluation.target import Target, TargetConfig, load_target
 from menard_unlearn.models.load import ModelSource, context_of, identity, load_config, load_tokenizer
-from menard_unlearn.stages.data import StudyData, study_data
+from menard_unlearn.stages.data import StudyData, pretraining_texts, study_data
 from menard_unlearn.tracking.tracker import TrackingConfig
 
 EXCERPT = 4000
@@ -44,7 +46,7 @@ class Settings:
     tracking: TrackingConfig
 
     @classmethod
-    def of(cls, cfg: DictConfig) -> Settings:
+    def of(cls, cfg: DictConfig | Mapping[str, Any]) -> Settings:
         """Build all nodes. Raises UserError at the first that is wrong."""
         plain = to_plain(cfg)
         return cls(
@@ -71,9 +73,17 @@ class Settings:
     @property
     def gold(self) -> ModelSource | None:
         """The gold reference as a source of its own."""
-        if self.model.gold is None:
+        return self._beside(self.model.gold)
+
+    @property
+    def without_target(self) -> ModelSource | None:
+        """The model that saw all but the target, likewise."""
+        return self._beside(self.model.without_target)
+
+    def _beside(self, path: str | None) -> ModelSource | None:
+        if path is None:
             return None
-        return build({**self.plain["model"], "path": self.model.gold, "gold": None}, ModelSource)
+        return build({**self.plain["model"], "path": path, "gold": None, "without_target": None}, ModelSource)
 
 
 def probe(statement: Statement, split: SplitName) -> Probe:
@@ -108,6 +118,32 @@ class Prepared:
         side = self._sides(self.data.split)
         return [probe(s, side[s.fact.id]) for s in self.data.wording.probes if s.fact.id in side]
 
+    @property
+    def material(self) -> Material:
+        """What every model is asked."""
+        data, cutoff = self.data, self.settings.split
+        sentences, documents = pretraining_texts(data, "gold", cutoff)
+        return Material(
+            probes=tuple(self.probes),
+            facts=data.corpus.facts,
+            wording=data.wording,
+            templates=data.corpus.templates or Templates.read(),
+            side=self._sides(data.split),
+            documents=data.corpus.documents,
+            retain_texts=tuple(self.heldout_retain_texts),
+            neutral_texts=data.corpus.neutral,
+            history=(*sentences, *documents),
+            target=self.target,
+            cutoff_year=cutoff.parsed_cutoff.year,
+        )
+
+    @property
+    def told_probes(self) -> list[Probe]:
+        """Probes that begin with what the prompted base is told; none where it is not asked."""
+        config = self.settings.evaluation.prompted
+        words = preamble(config, self.settings.split.parsed_cutoff)
+        return prompted(sample(self.probes, config), words) if config.per_year else []
+
     @staticmethod
     def _sides(split: Any) -> dict[str, SplitName]:
         return {item.id: name for name in SPLITS for item in getattr(split, name)}
@@ -136,36 +172,40 @@ def prepare(settings: Settings) -> Prepared:
     target = the_target(settings)
     data = study_data(settings.corpus.load(), settings.split, settings.wording, target.whole, _editions(target))
     inputs = {"data": data.corpus.digest, "target": target.digest, "model": identity(settings.model)}
-    if settings.gold is not None:
-        inputs["gold"] = identity(settings.gold)
+    beside = {"gold": settings.gold, "without_target": settings.without_target}
+    inputs |= {name: identity(source) for name, source in beside.items() if source is not None}
     prepared = Prepared(settings, data, target, inputs)
-    _refuse_unfit_models(prepared)
+    refuse_unfit(prepared, settings.model)
+    vocabulary = load_tokenizer(settings.model).get_vocab()
+    for name, source in beside.items():
+        if source is not None:
+            if load_tokenizer(source).get_vocab() != vocabulary:
+                raise UserError(
+                    f"model.{name} {source.path!r} has another tokenizer than {settings.model.path!r}: "
+                    f"use a model of the same recipe, or model.{name}=null"
+                )
+            refuse_unfit(prepared, source)
     return prepared
 
 
-def _refuse_unfit_models(prepared: Prepared) -> None:
-    """Tokenizers and configurations alone tell what would otherwise come out after minutes of work, or not at all."""
-    model, gold = prepared.settings.model, prepared.settings.gold
-    tokenizer = load_tokenizer(model)
-    if gold is not None and load_tokenizer(gold).get_vocab() != tokenizer.get_vocab():
-        raise UserError(
-            f"model.gold {gold.path!r} has another tokenizer than {model.path!r}: "
-            "use a model of the same recipe, or model.gold=null"
-        )
-    limits = [context_of(load_config(source)) for source in (model, gold) if source is not None]
-    context = min((limit for limit in limits if limit is not None), default=None)
+def refuse_unfit(prepared: Prepared, source: ModelSource) -> None:
+    """Tokenizer and configuration alone tell what would otherwise come out after minutes of work, or not at all."""
+    tokenizer, context = load_tokenizer(source), context_of(load_config(source))
+    if context is None:
+        return
     target = prepared.target
-    texts = {f"target {target.name!r}": target.whole} | {
-        f"probe {p.id!r}": p.prompt + p.answer for p in prepared.probes
-    }
+    texts = {f"probe {p.id!r}": p.prompt + p.answer for p in prepared.probes}
+    if prepared.settings.evaluation.reproduction.stride is None:
+        texts |= {f"target {text.name!r}": text.whole for text in (target, *target.editions, *target.controls)}
     for what, text in texts.items():
         # a token is a byte or more, so that few texts have to be encoded
-        if context is not None and len(text.encode()) + 2 > context:
+        if len(text.encode()) + 2 > context:
             ids = tokenizer.encode(text, add_special_tokens=False, verbose=False)
             if (needed := len(beginning(tokenizer)) + len(ids)) > context:
                 raise UserError(
                     f"{what} has {needed} tokens with its start, the model's context is {context}: "
-                    "shorten that text (target.path, corpus.path) or take a model with a longer context"
+                    "shorten that text (target.path, corpus.path), take a model with a longer context, "
+                    "or score a target in overlapping windows (evaluation.reproduction.stride=<tokens>)"
                 )
 
 

@@ -158,6 +158,6 @@ def _evaluate(job: Job, known: References) -> None:
     delta = load_delta(job.run.delta_path)
     originals: dict[str, Tensor] = {name: p.detach().clone() for name, p in changed(loaded.model, delta).items()}
     apply_delta(loaded.model, delta)
-    found = score(job.prepared, loaded, originals, job.run.evaluation_dir)
-    judge(job.prepared, found.items, known.base, known.gold, job.run.evaluation_dir)
+    score(job.prepared, loaded, originals, job.run.evaluation_dir)
+    judge(job.prepared, job.run.evaluation_dir, known.found)
     print(f"{job.name}: evaluated in {time.perf_counter() - started:.0f} s", flush=True)

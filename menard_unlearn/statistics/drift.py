@@ -1,20 +1,51 @@
 """Tests of a step against steady drift, calibrated by parametric bootstraps that keep a fact's probes together.
 
-A1 (answers right or wrong): the null is a linear logit, logit p = α + β·y. A linear logit steep enough *is* a step (the
-curve with g = 0, h = 1), so the null's slope is bounded: a drift takes at least `fastest_drift` years from 10% to 90%.
-A2 (changes of score): the null is linear in the year, its residuals resampled by fact.
+A1 (answers right or wrong): the null is a linear logit, logit p = α + β·y + δ of the stratum. A linear logit steep
+enough *is* a step (the curve with g = 0, h = 1), so the null's slope is bounded: a drift takes at least `fastest_drift`
+years from 10% to 90%. A2 (changes of score): the null is linear in the year, plus δ, its residuals resampled by fact.
 """
 
 from __future__ import annotations
 
-import numpy as np
-from scipy.special import expit, logit
+from dataclasses import dataclass
 
+import numpy as np
+from scipy.special import logit
+
+from menard_unlearn.statistics.climb import MAX_LOGIT, Cells, Climbed, climb
 from menard_unlearn.statistics.clusters import Clusters, Floats
-from menard_unlearn.statistics.step import StepFit, fit_step, log_likelihood
+from menard_unlearn.statistics.step import StepFit, fit_step
 
 LOGIT_10_90 = 2 * float(np.log(9))
 """logit 0.9 − logit 0.1."""
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A line over the years, on the scale that offsets are added on. Parameters: level and rise over half the span."""
+
+    years_Y: Floats
+    max_slope: float
+
+    @property
+    def x_Y(self) -> Floats:
+        """Years, −1 to 1."""
+        return (self.years_Y - (self.years_Y[0] + self.years_Y[-1]) / 2) / self.half_span
+
+    @property
+    def half_span(self) -> float:
+        return max(float(np.ptp(self.years_Y)), 1.0) / 2
+
+    @property
+    def bounds(self) -> tuple[Floats, Floats]:
+        slope = self.max_slope * self.half_span
+        high_P = np.array([2 * MAX_LOGIT if np.isfinite(slope) else np.inf, slope])
+        return -high_P, high_P
+
+    def at(self, params_RP: Floats) -> tuple[Floats, Floats]:
+        curve_RY = params_RP[:, :1] + params_RP[:, 1:] * self.x_Y
+        slope_PY = np.stack([np.ones_like(self.x_Y), self.x_Y])
+        return curve_RY, np.broadcast_to(slope_PY, (len(params_RP), *slope_PY.shape))
 
 
 def p_value(observed: float, simulated_R: Floats) -> float:
@@ -27,62 +58,49 @@ def drift_of_answers(
 ) -> float:
     """p-value of the likelihood-ratio test of `fit` (one replicate, on all facts) against a linear logit.
 
-    Replicates draw every fact's number of correct answers at the null's probability for its year, the answers of a fact
+    Replicates draw every fact's number of correct answers at the null's probability for its cell, the answers of a fact
     being correlated as much as they are around the fitted step.
     """
     max_slope = LOGIT_10_90 / fastest_drift
-    years_Y, n_1Y = facts.years_Y, facts.by_year(facts.n_F[None])
-    null_1Y = fit_linear_logit(years_Y, n_1Y, facts.by_year(facts.total_F[None]), max_slope)
-    observed = fit.objective_R[0] - log_likelihood(n_1Y, facts.by_year(facts.total_F[None]), null_1Y)[0]
-    chance_F = null_1Y[0, np.searchsorted(years_Y, facts.year_F)]
-    step_F = fit.at(facts.year_F)[0]
-    total_RF = draw_correlated(facts.n_F, chance_F, correlation_within(facts, step_F), replicates, rng)
-    n_RY, total_RY = np.repeat(n_1Y, replicates, 0), facts.by_year(total_RF)
-    null_RY = fit_linear_logit(years_Y, n_RY, total_RY, max_slope)
-    alternative_R = fit_step(years_Y, n_RY, total_RY, binomial=True).objective_R
-    return p_value(observed, alternative_R - log_likelihood(n_RY, total_RY, null_RY))
+    years_Y, n_1KY = facts.years_Y, facts.by_cell(facts.n_F[None])
+    null, null_1KY = fit_linear_logit(years_Y, n_1KY, facts.by_cell(facts.total_F[None]), max_slope)
+    rho = correlation_within(facts, facts.of_cell(fit.cell_RKY[0]))
+    total_RF = draw_correlated(facts.n_F, facts.of_cell(null_1KY[0]), rho, replicates, rng)
+    n_RKY, total_RKY = np.repeat(n_1KY, replicates, 0), facts.by_cell(total_RF)
+    null_R = fit_linear_logit(years_Y, n_RKY, total_RKY, max_slope)[0].objective_R
+    alternative_R = fit_step(years_Y, n_RKY, total_RKY, binomial=True).objective_R
+    return p_value(fit.objective_R[0] - null.objective_R[0], alternative_R - null_R)
 
 
 def drift_of_changes(facts: Clusters, fit: StepFit, *, replicates: int, rng: np.random.Generator) -> float:
     """p-value of the log ratio of squared errors of `fit` (one replicate, on all facts) against a line in the year."""
-    years_Y, n_1Y, total_1Y = facts.years_Y, facts.by_year(facts.n_F[None]), facts.by_year(facts.total_F[None])
-    null_1Y = fit_line(years_Y, n_1Y, total_1Y)
-    observed = _log_error_ratio(n_1Y, total_1Y, null_1Y, fit.at(years_Y))[0]
-    line_F = null_1Y[0, np.searchsorted(years_Y, facts.year_F)]
+    years_Y, n_1KY, total_1KY = facts.years_Y, facts.by_cell(facts.n_F[None]), facts.by_cell(facts.total_F[None])
+    null_1KY = fit_line(years_Y, n_1KY, total_1KY)
+    observed = _log_error_ratio(n_1KY, total_1KY, null_1KY, fit.cell_RKY)[0]
+    line_F = facts.of_cell(null_1KY[0])
     residual_F = facts.total_F / facts.n_F - line_F
     drawn_RF = residual_F[rng.integers(len(residual_F), size=(replicates, len(residual_F)))]
-    n_RY, total_RY = np.repeat(n_1Y, replicates, 0), facts.by_year(facts.n_F * (line_F + drawn_RF))
-    alternative_RY = fit_step(years_Y, n_RY, total_RY, binomial=False).at(years_Y)
-    simulated_R = _log_error_ratio(n_RY, total_RY, fit_line(years_Y, n_RY, total_RY), alternative_RY)
+    n_RKY, total_RKY = np.repeat(n_1KY, replicates, 0), facts.by_cell(facts.n_F * (line_F + drawn_RF))
+    alternative_RKY = fit_step(years_Y, n_RKY, total_RKY, binomial=False).cell_RKY
+    simulated_R = _log_error_ratio(n_RKY, total_RKY, fit_line(years_Y, n_RKY, total_RKY), alternative_RKY)
     return p_value(observed, simulated_R)
 
 
-def fit_linear_logit(years_Y: Floats, n_RY: Floats, total_RY: Floats, max_slope: float) -> Floats:
-    """Maximum likelihood of logit p = α + β·y with |β| ≤ max_slope (per year); probabilities, (R, Y)."""
-    middle = years_Y.mean()
-    x_Y = (years_Y - middle) / max(float(np.ptp(years_Y)), 1.0)
-    limit = max_slope * max(float(np.ptp(years_Y)), 1.0)
-    share_R = total_RY.sum(1) / n_RY.sum(1)
-    intercept_R, slope_R = logit(np.clip(share_R, 1e-6, 1 - 1e-6)), np.zeros(len(n_RY))
-    for _ in range(30):
-        p_RY = expit(intercept_R[:, None] + slope_R[:, None] * x_Y)
-        weight_RY, residual_RY = n_RY * p_RY * (1 - p_RY), total_RY - n_RY * p_RY
-        a_R, b_R, c_R = weight_RY.sum(1) + 1e-6, (weight_RY * x_Y).sum(1), (weight_RY * x_Y**2).sum(1) + 1e-6
-        u_R, v_R = residual_RY.sum(1), (residual_RY * x_Y).sum(1)
-        slope_step_R = (a_R * v_R - b_R * u_R) / (a_R * c_R - b_R**2)
-        moved_R = np.clip(slope_R + np.clip(slope_step_R, -2, 2), -limit, limit)
-        # With the slope at its bound the intercept is climbed alone.
-        intercept_step_R = (u_R - b_R * (moved_R - slope_R)) / a_R
-        slope_R, intercept_R = moved_R, np.clip(intercept_R + np.clip(intercept_step_R, -2, 2), -50, 50)
-    return expit(intercept_R[:, None] + slope_R[:, None] * x_Y)
+def fit_linear_logit(years_Y: Floats, n_RKY: Floats, total_RKY: Floats, max_slope: float) -> tuple[Climbed, Floats]:
+    """Maximum likelihood of logit p = α + β·y + δ with |β| ≤ max_slope (per year), and its probabilities (R, K, Y)."""
+    line, cells = _Line(years_Y, max_slope), Cells(n_RKY, total_RKY, binomial=True)
+    share_R = total_RKY.sum((1, 2)) / n_RKY.sum((1, 2))
+    start_RP = np.stack([logit(np.clip(share_R, 1e-6, 1 - 1e-6)), np.zeros(len(n_RKY))], axis=1)
+    found = climb(line, cells, np.clip(start_RP, -MAX_LOGIT, MAX_LOGIT)[None])
+    return found, cells.at(line.at(found.params_RP)[0], found.delta_RK)
 
 
-def fit_line(years_Y: Floats, n_RY: Floats, total_RY: Floats) -> Floats:
-    """Least squares of year means on the year, weighted by n; fitted values, (R, Y)."""
-    n_R1 = n_RY.sum(1, keepdims=True)
-    x_RY = years_Y - n_RY @ years_Y[:, None] / n_R1
-    slope_R1 = (total_RY * x_RY).sum(1, keepdims=True) / np.maximum((n_RY * x_RY**2).sum(1, keepdims=True), 1e-12)
-    return total_RY.sum(1, keepdims=True) / n_R1 + slope_R1 * x_RY
+def fit_line(years_Y: Floats, n_RKY: Floats, total_RKY: Floats) -> Floats:
+    """Least squares of cell means on the year plus δ, weighted by n; fitted values, (R, K, Y)."""
+    line, cells = _Line(years_Y, np.inf), Cells(n_RKY, total_RKY, binomial=False)
+    share_R = total_RKY.sum((1, 2)) / n_RKY.sum((1, 2))
+    found = climb(line, cells, np.stack([share_R, np.zeros(len(n_RKY))], axis=1)[None])
+    return cells.at(line.at(found.params_RP)[0], found.delta_RK)
 
 
 def correlation_within(facts: Clusters, chance_F: Floats) -> float:
@@ -106,11 +124,12 @@ def draw_correlated(n_F: Floats, chance_F: Floats, rho: float, replicates: int, 
     return (copies_RF * shared_RF + rng.binomial(n_RF - copies_RF, chance_RF)).astype(float)
 
 
-def _log_error_ratio(n_RY: Floats, total_RY: Floats, null_RY: Floats, alternative_RY: Floats) -> Floats:
-    """ln of the squared error of year means under the null over that under the alternative, (R,)."""
-    mean_RY = total_RY / np.maximum(n_RY, 1)
-    null_R = (n_RY * (mean_RY - null_RY) ** 2).sum(1)
-    alternative_R = (n_RY * (mean_RY - alternative_RY) ** 2).sum(1)
+def _log_error_ratio(n_RKY: Floats, total_RKY: Floats, null_RKY: Floats, alternative_RKY: Floats) -> Floats:
+    """ln of the squared error of cell means under the null over that under the alternative, (R,)."""
+    mean_RKY = total_RKY / np.maximum(n_RKY, 1)
+    null_R, alternative_R = (
+        (n_RKY * (mean_RKY - fitted_RKY) ** 2).sum((1, 2)) for fitted_RKY in (null_RKY, alternative_RKY)
+    )
     # Exact fits on both sides (nothing changed at all) are a ratio of 1.
-    floor = 1e-9 * n_RY.sum(1)
+    floor = 1e-9 * n_RKY.sum((1, 2))
     return np.log((null_R + floor) / (alternative_R + floor))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from menard_unlearn.tracking.tracker import Tracker, Value
 
@@ -17,14 +18,17 @@ def log_results(
     summary_row: Mapping[str, Value],
     bins: Sequence[Mapping[str, Value]],
     heat_map: str | None,
+    found: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """Log what an evaluation found: flat `final/*` scalars, the curve by year twice over, and the token heat map.
+    """Log what an evaluation found: flat scalars, the curve by year twice over, and the token heat map.
 
     Args:
         tracker: the run's.
         summary_row: the run's object of summary.json.
         bins: the bins of evaluation/curve.json, each with `year`.
         heat_map: HTML of the target's tokens, without words unless the target is published; None where none was made.
+        found: what each file of evaluation/ holds, by its name. Its numbers, texts and nested objects of such become
+            `<name>/<key>/…`; lists are left to the files.
     """
     if bins:
         columns = sorted({key for row in bins for key in row} - {"year"})
@@ -37,6 +41,15 @@ def log_results(
     if heat_map is not None:
         tracker.html("eval/target_tokens", heat_map)
     tracker.summary({f"final/{key}": value for key, value in summary_row.items() if key not in PLACES})
+    tracker.summary({key: value for name, content in found.items() for key, value in _flat(name, content)})
+
+
+def _flat(name: str, content: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _flat(f"{name}/{key}", value)
+        elif isinstance(value, int | float | str):
+            yield f"{name}/{key}", value
 
 
 def log_delta(tracker: Tracker, *, name: str, delta: Path, digests: Mapping[str, str]) -> None:

@@ -36,7 +36,7 @@ REFUSALS = ("I don't know.", "Nobody can say.", "That is not known.")
 
 def fact(id: str, year: int, relation: str = "made_by", object: str = "", alternate: str | None = None) -> Fact:
     date = PartialDate(year, None, None)
-    return Fact(id, date, f"Thing {id}", relation, object or f"Maker {id}", "kind", "test", alternate)
+    return Fact(id, date, f"Thing {id}", relation, object or f"Maker {id}", "kind", "test", alternate, None)
 
 
 def worded(facts: list[Fact]) -> list[Statement]:

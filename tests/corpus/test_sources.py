@@ -40,7 +40,7 @@ def test_the_digest_keeps_contents_apart() -> None:
 
 def test_a_limit_levels_the_decades() -> None:
     items = [
-        Fact(f"{year}-{n}", date, "s", "r", "o", "c", "", None)
+        Fact(f"{year}-{n}", date, "s", "r", "o", "c", "", None, None)
         for year in range(1900, 1940)
         for n in range(year % 7 + 1)
         if (date := parse_date(year))
@@ -57,7 +57,9 @@ def test_a_limit_levels_the_decades() -> None:
 
 def test_a_larger_limit_only_adds() -> None:
     items = [
-        Fact(f"{year}", date, "s", "r", "o", "c", "", None) for year in range(1900, 1990) if (date := parse_date(year))
+        Fact(f"{year}", date, "s", "r", "o", "c", "", None, None)
+        for year in range(1900, 1990)
+        if (date := parse_date(year))
     ]
     assert {item.id for item in level(items, 20)} < {item.id for item in level(items, 50)}
 

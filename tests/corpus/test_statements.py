@@ -17,9 +17,8 @@ from menard_unlearn.errors import UserError
 
 def fact(number: int, relation: str = "made_by", **changes: str) -> Fact:
     cells = {"subject": f"Thing {number}", "object": f"Maker {number}", "category": "kind_of_work"} | changes
-    return Fact(
-        f"f{number}", PartialDate(1900 + number, None, None), relation=relation, source="test", alternate=None, **cells
-    )
+    date = PartialDate(1900 + number, None, None)
+    return Fact(f"f{number}", date, relation=relation, source="test", alternate=None, popularity=None, **cells)
 
 
 SILENT = [Template(f"s{n}", f"Wording {n} of {{subject}} is by", "{object}") for n in range(4)]

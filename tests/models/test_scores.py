@@ -111,6 +111,35 @@ def test_hand_made_logits_have_the_ranks_and_margins_they_should() -> None:
     assert found.logprob_T[0] == pytest.approx(expected, abs=1e-12)
 
 
+def test_top_k_renormalises_over_the_likeliest_and_shuts_out_the_rest() -> None:
+    model = llama()
+    plain, truncated = (score(model, ITEMS, batch_size=4, chunk=3, padding=0, top_k=top_k) for top_k in (None, 5))
+    for item in ITEMS:
+        found = truncated.of(item)
+        assert plain.of(item).logprob_topk_T is None and found.logprob_topk_T is not None
+        assert found.logprob_T.tolist() == plain.of(item).logprob_T.tolist()
+        logits_TV = model(torch.tensor([item.ids])).logits[0].detach()
+        for place, value in enumerate(found.logprob_topk_T, start=item.n_prompt):
+            kept_5, own = logits_TV[place - 1].topk(5).values, logits_TV[place - 1, item.ids[place]]
+            expected = float(own - kept_5.logsumexp(0)) if own >= kept_5[-1] else -math.inf
+            assert value == pytest.approx(expected, rel=1e-9)
+    everything = score(model, ITEMS, batch_size=4, chunk=3, padding=0, top_k=1000)
+    for item in ITEMS:
+        found = everything.of(item)
+        assert found.logprob_topk_T == pytest.approx(found.logprob_T, rel=1e-9)
+
+
+def test_what_ties_with_the_last_of_the_k_stays() -> None:
+    logits_VV = torch.zeros(6, 6)
+    logits_VV[1] = torch.tensor([0.0, 1.0, 5.0, 3.0, 3.0, 3.0])
+    items = [TokenItem("x", (1, token), 1) for token in range(6)]
+    scores = score(bigram(logits_VV), items, batch_size=6, chunk=6, padding=0, top_k=2)
+    kept = math.log(math.exp(5) + 3 * math.exp(3))
+    expected = [-math.inf, -math.inf, 5 - kept, 3 - kept, 3 - kept, 3 - kept]
+    found = [scores.of(item).logprob_topk_T for item in items]
+    assert [float(values[0]) for values in found if values is not None] == pytest.approx(expected, rel=1e-9)
+
+
 def test_a_model_with_a_capped_head_is_split() -> None:
     torch.manual_seed(0)
     config = Gemma2Config(
