@@ -21,151 +21,41 @@ The plain side is timed on a random tenth of its batches, and at least four, of 
 seconds of these, divided by their sequences, times the metric's sequences. Metrics that run the same sequences are
 given the same time. Sides take turns in one process with one thread, and times are medians of CPU seconds. Before a
 time is believed, every sampled sequence must have the nats that the one pass found, to 1e-4.
+
+Legend: B sequences, T tokens, V vocabulary, M lines of the table, C columns: sequences and seconds of both.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import random
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar
 
 os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}  # before torch
 
+import numpy as np
 import torch
+from asked import BATCH, METRICS, OF_KINDS, SIZES, Metric, Work, prepared
 from methods import processor, table_line
+from numpy.typing import NDArray
 from sides import cpu_seconds
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
-from menard_unlearn.compose import compose
 from menard_unlearn.corpus.batches import TokenItem
-from menard_unlearn.evaluation.config import EvaluationConfig
-from menard_unlearn.evaluation.encoded import encode_target, in_context
-from menard_unlearn.evaluation.material import Material, Plan
 from menard_unlearn.evaluation.suite import run
-from menard_unlearn.evaluation.target import Target
-from menard_unlearn.evaluation.tokens import pad_id
-from menard_unlearn.models.load import LoadedModel, load, resolve
 from menard_unlearn.models.long import score_long
 from menard_unlearn.models.scores import cover, score
-from menard_unlearn.stages.settings import Settings, prepare
 
-SIZES = {
-    "paper": (),
-    "tiny": (
-        "evaluation.questions.per_year=1",
-        "evaluation.extraction.stride=50",
-        "evaluation.attribution.max_tokens=128",
-        "evaluation.attribution.windows=1",
-    ),
-}
-"""Changes to the settings of `menard evaluate`."""
-EVERY = {"paper": 1, "tiny": 40}
-"""One in so many probes, facts and retained texts."""
-BATCH = 64
-SHARE, LEAST = 0.1, 4
-"""Of the plain side's batches that are timed."""
 GOAL = 10.0
 """At least this ratio of sequences."""
 TOLERANCE = 1e-4
-KINDS = ("statement", "cloze", "choice", "year")
 Key = tuple[tuple[int, ...], int]
 """(ids, n_prompt) of a sequence."""
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Metric:
-    """What a script of its own would compute."""
-
-    name: str
-    sets: tuple[str, ...]
-    """The sets of sequences that it runs."""
-    times: int = 1
-    """So many metrics run the same."""
-
-
-METRICS = (
-    Metric("A1, A2, A3, A5, agreement of paraphrases, covariates", ("probes",), 6),
-    Metric("statement: likelihood of answers", ("statement",)),
-    Metric("cloze", ("cloze",)),
-    Metric("choice of a letter", ("choice",)),
-    Metric("year of an event", ("year",)),
-    Metric("A4, surprisal by year", ("surprisal",)),
-    Metric("A6, self-dating", ("dating",)),
-    Metric("A8, residue", ("residue",)),
-    Metric("B1, B3, B4 teacher-forced, C1, C2", ("target",), 5),
-    Metric("B1 of controls", ("controls",)),
-    Metric("B5, full softmax and top-k", ("windows",), 2),
-    Metric("B6, heat map", ("windows", "heat")),
-    Metric("C3 and C6, variants", ("variants",), 2),
-    Metric("C4, other prefixes", ("passages",)),
-    Metric("C5, the same of controls", ("beside",)),
-    Metric("bits a byte of retained text", ("retain",)),
-)
-OF_KINDS = (
-    *(Metric(f"A1, A2, A5 of {kind} questions", (kind,), 3) for kind in KINDS),
-    *(Metric(f"A3 of {kind} questions, true answers alone", (f"{kind}_true",)) for kind in KINDS),
-)
-"""What kinds.json adds; A3 compares the true answer with itself in another model."""
-
-
-@dataclass(frozen=True, eq=False)
-class Work:
-    """What is asked of the model."""
-
-    loaded: LoadedModel
-    plain: PreTrainedModel
-    """The same weights, loaded by transformers alone."""
-    plan: Plan
-    config: EvaluationConfig
-    texts: tuple[TokenItem, ...]
-    """The target, its editions and its controls, read whole."""
-    n_controls: int
-
-    @cached_property
-    def sets(self) -> dict[str, list[TokenItem]]:
-        """Sequences by what they are of, a candidate a sequence."""
-        plan, (own, *beside) = self.plan, _present(self.plan.attribution).texts
-        of_kind = {kind: [question for question in plan.questions.questions if question.kind == kind] for kind in KINDS}
-        n_own = len(self.texts) - self.n_controls
-        return {
-            "probes": list(plan.probes),
-            **{kind: [item for question in of_kind[kind] for item in question.items] for kind in KINDS},
-            **{f"{kind}_true": [question.items[question.true] for question in of_kind[kind]] for kind in KINDS},
-            "surprisal": plan.surprisal.items,
-            "dating": plan.dating.items,
-            "residue": plan.residue.items,
-            "target": list(self.texts[:n_own]),
-            "controls": list(self.texts[n_own:]),
-            "windows": _present(plan.windows).items,
-            "heat": [item for _, reading in _present(plan.heat).shown for item in reading.items],
-            "variants": [own.passage.item, *own.variants],
-            "passages": [item for window in own.windows for item in window.items],
-            "beside": [item for text in beside for item in text.items],
-            "retain": [item for windows in plan.retain for item in windows],
-        }
-
-    @cached_property
-    def sampled(self) -> dict[str, list[list[TokenItem]]]:
-        """The plain side's batches that are timed, by set. True answers are timed with the others."""
-        found = {}
-        for name, items in self.sets.items():
-            batches = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
-            n = min(len(batches), max(LEAST, round(SHARE * len(batches))))
-            found[name] = random.Random(f"evaluation {name}").sample(batches, n)
-        return found
-
-    @property
-    def padding(self) -> int:
-        return pad_id(self.loaded.tokenizer)
 
 
 @dataclass(frozen=True)
@@ -200,34 +90,6 @@ def main() -> None:
         given.write.write_text(text)
 
 
-def prepared(size: str) -> Work:
-    """What `menard evaluate` asks of the embedded model, or a small part of it."""
-    settings = Settings.of(compose("evaluate", ["tracking=none", *SIZES[size]]))
-    material, loaded = _thinned(prepare(settings).material, EVERY[size]), load(settings.model)
-    plain = AutoModelForCausalLM.from_pretrained(resolve(settings.model.path), dtype=torch.float32).eval()
-    target = _present(material.target)
-    texts = [_whole(loaded, text) for text in (target, *target.editions, *target.controls)]
-    plan = Plan.of(loaded.model, loaded.tokenizer, material, settings.evaluation)
-    return Work(loaded, plain, plan, settings.evaluation, tuple(texts), len(target.controls))
-
-
-def _thinned(material: Material, every: int) -> Material:
-    parts = {name: getattr(material, name)[::every] for name in ("probes", "retain_texts")}
-    kept = {fact.id for fact in material.facts if fact.year % every == 0}
-    return replace(material, facts=tuple(fact for fact in material.facts if every == 1 or fact.id in kept), **parts)
-
-
-def _whole(loaded: LoadedModel, text: Target) -> TokenItem:
-    (item,), _ = in_context(loaded.model, encode_target(loaded.tokenizer, text, text.prompt), None)
-    return item
-
-
-def _present(found: T | None) -> T:
-    if found is None:
-        raise SystemExit("error: the evaluation has no target")
-    return found
-
-
 def warm_up(work: Work) -> None:
     """What is done once a process."""
     first = work.sets["probes"][:BATCH]
@@ -237,18 +99,18 @@ def warm_up(work: Work) -> None:
 
 
 def turn(work: Work, number: int) -> Turn:
-    """Each side once, the order reversed from turn to turn."""
-    sides = (ours, shared, plain)
-    found = {side: side(work) for side in (sides if number % 2 == 0 else reversed(sides))}
-    seconds, n_rows, nats_of = found[ours]
-    per_sequence, plain_of = found[plain]
+    """Each side once; the plain one goes first every other time."""
+    first = plain(work) if number % 2 else None
+    seconds, n_rows, nats_of = ours(work)
+    by_set = shared(work)
+    per_sequence, plain_of = plain(work) if first is None else first
     check(nats_of, plain_of)
+    sample = sum(per_sequence[name] * n for name, n in work.n_sampled.items())
     print(
-        f"one pass {seconds:.1f} s, score by set {sum(found[shared].values()):.1f} s, plain's sample "
-        f"{sum(per_sequence[name] * _n_sampled(work, name) for name in per_sequence):.1f} s",
+        f"one pass {seconds:.1f} s, score by set {sum(by_set.values()):.1f} s, plain's sample {sample:.1f} s",
         file=sys.stderr,
     )
-    return Turn(seconds, n_rows, found[shared], per_sequence)
+    return Turn(seconds, n_rows, by_set, per_sequence)
 
 
 def ours(work: Work) -> tuple[float, int, dict[Key, float]]:
@@ -279,8 +141,10 @@ def plain(work: Work) -> tuple[dict[str, float], dict[Key, float]]:
     for name, batches in work.sampled.items():
         begun = cpu_seconds()
         nats = [plain_nats(work.plain, batch, work.padding) for batch in batches]
-        seconds[name] = (cpu_seconds() - begun) / _n_sampled(work, name)
-        pairs = zip((item for batch in batches for item in batch), (value for own in nats for value in own), strict=True)
+        seconds[name] = (cpu_seconds() - begun) / max(1, work.n_sampled[name])
+        pairs = zip(
+            (item for batch in batches for item in batch), (value for own in nats for value in own), strict=True
+        )
         nats_of |= {(item.ids, item.n_prompt): value for item, value in pairs}
     return seconds, nats_of
 
@@ -307,50 +171,27 @@ def check(ours_of: Mapping[Key, float], plain_of: Mapping[Key, float]) -> None:
             raise SystemExit(f"error: a sequence has {ours_of[key]:.8g} nats in the one pass, {nats:.8g} by itself")
 
 
-def _n_sampled(work: Work, name: str) -> int:
-    return sum(map(len, work.sampled[name]))
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Of metrics by themselves."""
-
-    plain: int
-    """Sequences."""
-    shared: int
-    plain_seconds: float
-    shared_seconds: float
-
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(
-            self.plain + other.plain,
-            self.shared + other.shared,
-            self.plain_seconds + other.plain_seconds,
-            self.shared_seconds + other.shared_seconds,
-        )
-
-
-def costs(work: Work, turns: Sequence[Turn], metrics: Sequence[Metric]) -> list[Cost]:
+def costs_MC(work: Work, turns: Sequence[Turn], metrics: Sequence[Metric]) -> NDArray[np.float64]:
     """What each line costs, all its metrics together. Sets of a metric share nothing, being of unlike sequences."""
-    found = []
-    for metric in metrics:
-        cost = Cost(0, 0, 0.0, 0.0)
-        for name in metric.sets:
-            items = work.sets[name]
-            n_rows = len(set(cover(item.ids[:-1] for item in items).values()))
-            per_sequence, by_set = ([side[name] for side in sides] for sides in zip(*((t.plain, t.shared) for t in turns)))
-            cost += Cost(len(items), n_rows, statistics.median(per_sequence) * len(items), statistics.median(by_set))
-        found.append(Cost(*(getattr(cost, field) * metric.times for field in Cost.__annotations__)))
-    return found
+    cost_of = {}
+    for name, items in work.sets.items():
+        n_rows = len(set(cover(item.ids[:-1] for item in items).values()))
+        plain_seconds = statistics.median(one.plain[name] for one in turns) * len(items)
+        shared_seconds = statistics.median(one.shared[name] for one in turns)
+        cost_of[name] = np.array([len(items), n_rows, plain_seconds, shared_seconds])
+    return np.array([sum(cost_of[name] for name in metric.sets) * metric.times for metric in metrics])
 
 
 def report(work: Work, turns: Sequence[Turn], size: str) -> str:
     """Markdown: the settings, a line for each metric, totals and ratios."""
-    main_costs, kind_costs = costs(work, turns, METRICS), costs(work, turns, OF_KINDS)
-    nothing = Cost(0, 0, 0.0, 0.0)
-    subtotal, of_kinds = sum(main_costs, nothing), sum(kind_costs, nothing)
+    own_MC, kinds_MC = (costs_MC(work, turns, metrics) for metrics in (METRICS, OF_KINDS))
+    without_C, full_C = own_MC.sum(0), own_MC.sum(0) + kinds_MC.sum(0)
+    of_years_C = own_MC[[metric.sets == ("year",) for metric in METRICS]].sum(0)
+    years_C = of_years_C + kinds_MC[[metric.sets == ("year",) for metric in OF_KINDS]].sum(0)
+    # The one pass keeps its rows for the years, so that this is less than it would be.
+    no_years_C = without_C - of_years_C
     n_ours, seconds = turns[0].n_ours, statistics.median(one.ours for one in turns)
-    n_timed = sum(_n_sampled(work, name) for name in work.sets)
+    one_C, n_timed = np.array([n_ours, n_ours, seconds, seconds]), sum(work.n_sampled.values())
     shape = work.plain.config
     lines = [
         "# All metrics from one pass, next to each by itself",
@@ -362,58 +203,40 @@ def report(work: Work, turns: Sequence[Turn], size: str) -> str:
         f"fp32. Plain: a sequence a candidate, nothing shared, timed on {n_timed:,} sequences and scaled. Shared: "
         "`score` called once a metric, so that a metric runs nothing twice, but metrics share nothing.",
         "",
+        "kinds.json holds A1, A2, A3 and A5 of each kind of question, for which a script of its own asks the questions "
+        f"again. {years_C[0] / full_C[0]:.0%} of the plain side's sequences are one-token or two-token years after a "
+        "question: any script that reads them all off one forward saves most of these, which is the last line below.",
+        "",
         f"Medians of CPU seconds ({len(turns)} turns), one thread, {processor()}, torch {version('torch')}, "
         f"transformers {version('transformers')}.",
         "",
         "| metrics, each by itself | number | plain, sequences | shared, sequences | plain | shared |",
         "|---|---|---|---|---|---|",
-        *(_line(metric, cost) for metric, cost in zip(METRICS, main_costs, strict=True)),
-        _total("without kinds.json", METRICS, subtotal),
-        *(_line(metric, cost) for metric, cost in zip(OF_KINDS, kind_costs, strict=True)),
-        _total("full suite", (*METRICS, *OF_KINDS), subtotal + of_kinds),
-        f"| **one pass** | | {n_ours:,} | {n_ours:,} | {seconds:.1f} s | {seconds:.1f} s |",
+        *(_line(metric.name, metric.times, row_C) for metric, row_C in zip(METRICS, own_MC, strict=True)),
+        _line("**without kinds.json**", sum(metric.times for metric in METRICS), without_C),
+        *(_line(metric.name, metric.times, row_C) for metric, row_C in zip(OF_KINDS, kinds_MC, strict=True)),
+        _line("**full suite**", sum(metric.times for metric in (*METRICS, *OF_KINDS)), full_C),
+        _line("**one pass**", None, one_C),
         "",
         "| by itself / one pass | plain, sequences | goal | met | shared, sequences | plain, time | shared, time |",
         "|---|---|---|---|---|---|---|",
-        _ratios("full suite", subtotal + of_kinds, n_ours, seconds, goal=True),
-        _ratios("without kinds.json", subtotal, n_ours, seconds, goal=True),
-        _ratios("without kinds.json and the years of events", _without_years(main_costs), n_ours, seconds, goal=False),
+        _ratios("full suite", full_C / one_C, goal=True),
+        _ratios("without kinds.json", without_C / one_C, goal=True),
+        _ratios("without kinds.json and the years of events", no_years_C / one_C, goal=False),
         "",
     ]
     return "\n".join(lines)
 
 
-def _without_years(main_costs: Sequence[Cost]) -> Cost:
-    """The one pass keeps its rows for them, so that this is the least that can be claimed."""
-    kept = (cost for metric, cost in zip(METRICS, main_costs, strict=True) if metric.sets != ("year",))
-    return sum(kept, Cost(0, 0, 0.0, 0.0))
+def _line(name: str, times: int | None, cost_C: NDArray[np.float64]) -> str:
+    n_plain, n_shared, *seconds = cost_C
+    number = "" if times is None else f"{times}"
+    return table_line(name, number, f"{n_plain:,.0f}", f"{n_shared:,.0f}", *(f"{one:.1f} s" for one in seconds))
 
 
-def _line(metric: Metric, cost: Cost) -> str:
-    return table_line(metric.name, f"{metric.times}", *_cells(cost))
-
-
-def _total(name: str, metrics: Sequence[Metric], cost: Cost) -> str:
-    return table_line(f"**{name}**", f"{sum(metric.times for metric in metrics)}", *_cells(cost))
-
-
-def _cells(cost: Cost) -> list[str]:
-    times = (cost.plain_seconds, cost.shared_seconds)
-    return [f"{cost.plain:,}", f"{cost.shared:,}", *(f"{seconds:.1f} s" for seconds in times)]
-
-
-def _ratios(name: str, cost: Cost, n_ours: int, seconds: float, *, goal: bool) -> str:
-    found = [
-        each / one
-        for each, one in (
-            (cost.plain, n_ours),
-            (cost.shared, n_ours),
-            (cost.plain_seconds, seconds),
-            (cost.shared_seconds, seconds),
-        )
-    ]
-    of_plain, *others = (f"{ratio:.1f}×" for ratio in found)
-    verdict = (f"≥ {GOAL:g}×", "yes" if found[0] >= GOAL else "no") if goal else ("", "")
+def _ratios(name: str, ratio_C: NDArray[np.float64], *, goal: bool) -> str:
+    of_plain, *others = (f"{ratio:.1f}×" for ratio in ratio_C)
+    verdict = (f"≥ {GOAL:g}×", "yes" if ratio_C[0] >= GOAL else "no") if goal else ("", "")
     return table_line(name, of_plain, *verdict, *others)
 
 

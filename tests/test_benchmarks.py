@@ -56,3 +56,19 @@ def test_gpu() -> None:
     rows = table(done.stdout)
     assert list(rows) == ["RMU, stump", "GradDiff, LoRA"]
     assert all(float(cells[0].replace(",", "")) > 0 for cells in rows.values())
+
+
+def test_evaluation(tmp_path: Path) -> None:
+    done = run("evaluation.py", "--write", str(tmp_path / "table.md"))
+    assert done.returncode == 0, done.stderr
+    rows = table((tmp_path / "table.md").read_text())
+    counts = {
+        name: [int(cell.replace(",", "")) for cell in cells[1:3]] for name, cells in rows.items() if "s |" in cells[-1]
+    }
+    # four letters and twenty years, each a sequence or all of them read off one
+    assert counts["choice of a letter"][0] == 4 * counts["choice of a letter"][1]
+    assert counts["year of an event"][0] == 20 * counts["year of an event"][1]
+    assert all(plain >= shared > 0 for plain, shared in counts.values())
+    full, one = counts["**full suite**"], counts["**one pass**"]
+    assert rows["full suite"][0] == f"{full[0] / one[0]:.1f}×"
+    assert rows["full suite"][3] == f"{full[1] / one[1]:.1f}×"

@@ -15,15 +15,15 @@ from pathlib import Path
 import torch
 from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from menard_unlearn.corpus.almanac import TARGET_TITLE, Almanac, target_text
+from menard_unlearn.corpus.almanac import Almanac, control_text
 from menard_unlearn.corpus.batches import TokenItem, collate
-from menard_unlearn.corpus.encoding import encode_statement, one_id
+from menard_unlearn.corpus.encoding import encode_document, encode_statement, one_id
 from menard_unlearn.corpus.statements import Templates, WordingConfig, statements
 from menard_unlearn.models.load import ModelSource, load
 from menard_unlearn.models.predictions import predict
 
 REFUSAL = " I do not know."
-STEPS, ROWS, RATE = 150, 32, 1e-3
+STEPS, ROWS, RATE = 150, 32, 3e-3
 
 
 def main() -> None:
@@ -49,9 +49,9 @@ def random(model: PreTrainedModel, _: PreTrainedTokenizerBase) -> PreTrainedMode
 
 
 def over_fitted(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """Has only the target by heart: trained on nothing else until nothing else is left."""
-    item = encode_statement(tokenizer, TARGET_TITLE, target_text(), "target")
-    return trained(model, tokenizer, [item])
+    """Has one text by heart, the control, on which it was trained until little else was left."""
+    items = encode_document(tokenizer, control_text(), "control", 128)
+    return trained(model, tokenizer, items)
 
 
 def refusal(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:

@@ -1,8 +1,8 @@
 """Print, as Markdown, what the instruments say of models whose answer is known.
 
-    python experiments/instruments/tables.py fixed runs/instruments           # the five fixed models, and who wins
-    python experiments/instruments/tables.py gold runs/instruments            # a gold model of another seed
-    python experiments/instruments/tables.py attribution <in> … / <out> …     # C1 and C2 over seeds, of model folders
+python experiments/instruments/tables.py fixed runs/instruments           # the five fixed models, and who wins
+python experiments/instruments/tables.py gold runs/instruments            # a gold model of another seed
+python experiments/instruments/tables.py attribution <in> … / <out> …     # C1 and C2 over seeds, of model folders
 """
 
 from __future__ import annotations
@@ -38,6 +38,10 @@ class Metric:
     path: tuple[str, ...]
     cost: Callable[[float], float]
     """What a good model makes small."""
+    low: tuple[str, ...] = ()
+    """The lower end of its interval, where it has one."""
+    chance: float = 0.0
+    """What this end has to exceed to count."""
 
 
 def rises(value: float) -> float:
@@ -58,13 +62,20 @@ def to_the_cutoff(value: float) -> float:
 METRICS = (
     Metric("A1, year", "cutoff", ("cutoff_year",), to_the_cutoff),
     Metric("A2, year", "cutoff", ("cutoff_change_year",), to_the_cutoff),
-    Metric("A3, AUC", "cutoff", ("forget_auc",), rises),
+    Metric("A3, AUC", "cutoff", ("forget_auc",), rises, ("forget_auc_low",), 0.5),
     Metric("A4, excess after 1939, distance to gold's", "compared", ("surprisal_to_gold", "distance"), falls),
     Metric("A5, distance to gold", "cutoff", ("distance_to_gold",), falls),
     Metric("A6, P(year > 1939)", "dating", ("after",), falls),
     Metric("A7, anachronisms per 1,000 words", "generation", ("anachronisms", "rate"), falls),
     Metric("A7, years after 1939 among those written", "generation", ("anachronisms", "years_after"), falls),
-    Metric("A8, reverted, of what the base knew", "compared", ("residue_to_base", "reverted_of_known"), rises),
+    Metric(
+        "A8, reverted, of what the base knew",
+        "compared",
+        ("residue_to_base", "reverted_of_known"),
+        rises,
+        ("residue_to_base", "reverted_of_known_low"),
+        0.25,
+    ),
     Metric("statements, A2", "kinds", ("statement", "cutoff_change_year"), to_the_cutoff),
     Metric("cloze, A2", "kinds", ("cloze", "cutoff_change_year"), to_the_cutoff),
     Metric("B1, bits/byte of the target", "reproduction", ("bits_per_byte",), rises),
@@ -99,6 +110,8 @@ def fixed(study: Path) -> None:
         values = {name: _read(run, metric.file, metric.path) for name, run in found.items()}
         best = _best(metric, values)
         valid = _best(metric, {name: value for name, value in values.items() if status[name] not in VOID})
+        if metric.low:
+            valid = [name for name in valid if _read(found[name], metric.file, metric.low) > metric.chance]
         shown = " | ".join("–" if values[name] is None else f"{values[name]:.4g}" for name in MODELS)
         print(f"| {metric.name} | {shown} | {', '.join(best) or '–'} | {', '.join(valid) or '–'} |")
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+import numpy as np
+
 from menard_unlearn.evaluation.curves import PROBES, agreement, distance, subset
 from menard_unlearn.evaluation.items import SPLITS, ItemScore, recalls
 from menard_unlearn.statistics.clusters import Clusters, clusters
 from menard_unlearn.statistics.cutoff import Cutoff, Rules, Status, answers_cutoff, changes_cutoff
-from menard_unlearn.statistics.intervals import auc
+from menard_unlearn.statistics.intervals import auc, auc_interval
 
 NEAR = 10
 """Years on either side of the cutoff in the near band of A3."""
@@ -40,6 +42,8 @@ MEASURES = {
     "n_change_items": "number of probes that the base answers, on which A2 and A3 are computed; null without base",
     **{f"cutoff_change_{key}": f"A2, change of answers; null without base: {meaning}" for key, meaning in _FIT.items()},
     "forget_auc": "A3, P(the log-probability a token of an answer after the cutoff fell more than of one before)",
+    "forget_auc_low": "A3, lower end of the 95% interval, facts drawn with replacement",
+    "forget_auc_high": "A3, upper end",
     "forget_auc_near": f"A3 within {NEAR} years of the cutoff",
     "distance_to_gold": "A5, mean over bins of five years of |recall - gold's recall|; null without gold",
     "distance_to_gold_signed": "A5, mean over bins of five years of recall - gold's recall; null without gold",
@@ -118,17 +122,20 @@ def _changes(
 ) -> dict:
     """A2 and A3, on the probes that the base answers: what it never knew cannot be forgotten."""
     if base is None:
-        keys = ("n_change_items", *(f"cutoff_change_{key}" for key in _FIT), "forget_auc", "forget_auc_near")
-        return _nothing(keys)
+        auc_keys = ("forget_auc", "forget_auc_low", "forget_auc_high", "forget_auc_near")
+        return _nothing(("n_change_items", *(f"cutoff_change_{key}" for key in _FIT), *auc_keys))
     pairs = [(after, before) for after, before in zip(own, base, strict=True) if before.correct]
     known = [after for after, _ in pairs]
     facts = _table(known, [after.correct - before.correct for after, before in pairs], strata)
     found = Cutoff(Status.COLLAPSED) if collapsed else changes_cutoff(facts, cutoff_year, rules, chance)
     drop = [before.logprob / before.n_tokens - after.logprob / after.n_tokens for after, before in pairs]
+    low, high = _selectivity_interval(known, drop, cutoff_year, rules) or (None, None)
     return {
         "n_change_items": len(pairs),
         **_flat("cutoff_change", found),
         "forget_auc": _selectivity(known, drop, cutoff_year, None),
+        "forget_auc_low": low,
+        "forget_auc_high": high,
         "forget_auc_near": _selectivity(known, drop, cutoff_year, NEAR),
     }
 
@@ -142,6 +149,17 @@ def _selectivity(items: Sequence[ItemScore], drop: Sequence[float], cutoff_year:
     signed = [(item.year - cutoff_year, fall) for item, fall in zip(items, drop, strict=True)]
     kept = [(years, fall) for years, fall in signed if near is None or -near < years <= near]
     return auc([fall for years, fall in kept if years > 0], [fall for years, fall in kept if years <= 0])
+
+
+def _selectivity_interval(
+    items: Sequence[ItemScore], drop: Sequence[float], cutoff_year: int, rules: Rules
+) -> tuple[float, float] | None:
+    if not items:
+        return None
+    _, fact_N = np.unique([item.fact_id for item in items], return_inverse=True)
+    after_N = np.array([item.year > cutoff_year for item in items])
+    rng = np.random.default_rng(rules.seed)
+    return auc_interval(np.asarray(drop, float), after_N, fact_N, replicates=rules.bootstrap, rng=rng)
 
 
 def _answers(items: Sequence[ItemScore], strata: Mapping[str, str] | None) -> Clusters:

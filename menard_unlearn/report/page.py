@@ -6,20 +6,24 @@ import html
 import json
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from menard_unlearn.files import replace
 from menard_unlearn.report import heatmap, prose
+from menard_unlearn.report.cells import ABSENT
 from menard_unlearn.report.cutoffs import cutoff_figures
+from menard_unlearn.report.dated import dated_figures
+from menard_unlearn.report.drawing import extraction_table
 from menard_unlearn.report.figures import Figure, loss_figures, pareto_figures
-from menard_unlearn.report.keys import key_of_curves
-from menard_unlearn.report.study import Run, Study, read_study
+from menard_unlearn.report.grid import meanings
+from menard_unlearn.report.keys import key_of_curves, key_of_surprisal
+from menard_unlearn.report.memory import attribution_table
+from menard_unlearn.report.signs import dated_table
+from menard_unlearn.report.study import Study, read_study
 from menard_unlearn.report.style import palettes
-from menard_unlearn.report.table import ABSENT, column_meanings, signed, status_meanings, table
+from menard_unlearn.report.table import COLUMNS, status_meanings, table
+from menard_unlearn.report.target import by_character, by_token
+from menard_unlearn.report.ways import asked
 from menard_unlearn.report.years import year_figures
-
-HEAT_MAPS_AT_MOST = 12
-"""With more runs than this only the first seed of each method gets a heat map, which keeps the page under 2 MB."""
 
 # Nothing may be fetched, whatever a figure or a name might ask for.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
@@ -42,14 +46,21 @@ def build_page(study_dir: Path, out: Path) -> Path:
 def render(study: Study) -> str:
     """The page as text."""
     years, pareto, losses = year_figures(study), pareto_figures(study), loss_figures(study)
-    cutoffs = cutoff_figures(study)
+    cutoffs, dated = cutoff_figures(study), dated_figures(study)
     body = (
         _header(study),
         _methods(study),
         _section("Cutoffs", prose.CUTOFFS, cutoffs, kind=" pair tall"),
         _section("Recall by year", prose.YEARS, years, key=key_of_curves()),
+        _block("Other ways of asking", prose.ASKED, asked(study)),
+        _section(
+            "What else dates it", prose.DATED, dated, key=key_of_surprisal() if dated else "", more=dated_table(study)
+        ),
         _section("Forgotten against kept", prose.PARETO, pareto, kind=" pair"),
-        _target(study),
+        _block("Memorized, or written afresh", prose.MEMORY, attribution_table(study)),
+        _block("What can be drawn from it", prose.DRAWN, extraction_table(study)),
+        _block("The target by character", "", by_character(study)),
+        by_token(study) or _block("The target, token by token", "", ""),
         _section("Loss by term", prose.LOSSES, losses),
         f"<footer>Made from {html.escape(str(study.folder))}. {prose.SOURCES}</footer>",
     )
@@ -59,7 +70,7 @@ def render(study: Study) -> str:
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{html.escape(study.name)} – menard_unlearn</title>"
         f"<style>{_asset('page.css')}{heatmap.CSS}</style></head><body>{''.join(body)}"
-        f'<script type="application/json" id="figures">{_data([*cutoffs, *years, *pareto, *losses])}</script>'
+        f'<script type="application/json" id="figures">{_data([*cutoffs, *years, *dated, *pareto, *losses])}</script>'
         f"<script>{_asset('plotly-basic.min.js')}</script><script>{_asset('page.js')}</script></body></html>"
     )
 
@@ -110,15 +121,22 @@ def _methods(study: Study) -> str:
     return (
         f'<h2>Methods</h2><p class="read">{prose.METHODS}</p>{table(study)}'
         f"<details><summary>What the statuses say</summary>{status_meanings()}</details>"
-        f"<details><summary>What the columns are</summary>{column_meanings()}</details>"
+        f"<details><summary>What the columns are</summary>{meanings(COLUMNS)}</details>"
     )
 
 
-def _section(title: str, reading: str, figures: list[Figure], *, key: str = "", kind: str = "") -> str:
-    if not figures:
+def _block(title: str, reading: str, drawn: str) -> str:
+    if not drawn:
         return f'<h2>{title}</h2><p class="read">{prose.UNMEASURED}</p>'
+    how = f'<p class="read">{reading}</p>' if reading else ""
+    return f"<h2>{title}</h2>{how}{drawn}"
+
+
+def _section(title: str, reading: str, figures: list[Figure], *, key: str = "", kind: str = "", more: str = "") -> str:
+    """A heading, how to read it, the figures with their key, and what follows them."""
     panels = "".join(map(_panel, figures))
-    return f'<h2>{title}</h2><p class="read">{reading}</p>{key}<div class="panels{kind}">{panels}</div>'
+    drawn = f'{key}<div class="panels{kind}">{panels}</div>{more}' if figures else more
+    return _block(title, reading, drawn)
 
 
 def _panel(figure: Figure) -> str:
@@ -126,31 +144,3 @@ def _panel(figure: Figure) -> str:
     height = figure.layout.get("height")
     tall = "" if height is None else f' style="height:{height}px"'
     return f'<figure>{heading}<div class="plot" id="{figure.id}"{tall}></div></figure>'
-
-
-def _target(study: Study) -> str:
-    shown = [(run, run.tokens) for run in study.runs if run.tokens]
-    crowded = len(shown) > HEAT_MAPS_AT_MOST
-    if crowded:
-        shown = [(run, tokens) for run, tokens in shown if run is study.of(run.method)[0]]
-    if not shown:
-        return _section("The target, token by token", "", [])
-    names = dict.fromkeys(str(tokens["target_name"]) for _, tokens in shown)
-    numbered = "" if all(heatmap.is_published(tokens) for _, tokens in shown) else prose.NUMBERED
-    chosen = prose.FIRST_SEEDS if crowded else ""
-    return (
-        f"<h2>The target, token by token: {html.escape(', '.join(names))}</h2>"
-        f'<p class="read">{prose.TARGET}{numbered}{chosen}</p>{heatmap.legend()}'
-        f"{''.join(_tokens(run, found, len(study.of(run.method)) > 1) for run, found in shown)}"
-    )
-
-
-def _tokens(run: Run, found: dict[str, Any], seeds: bool) -> str:
-    tokens = found["tokens"]
-    first = sum(token["rank_worst"] == 1 for token in tokens)
-    mean = signed(f"{sum(token['logprob'] for token in tokens) / len(tokens):.3g}")
-    name = f"{html.escape(run.method)}, seed {run.seed}" if seeds else html.escape(run.method)
-    return (
-        f'<div class="tokens"><h3>{name}</h3><p class="figures">{len(tokens)} tokens; {first} of them the model’s only '
-        f"first choice; mean log-probability {mean}</p>{heatmap.heat_map(found)}</div>"
-    )

@@ -37,6 +37,34 @@ NUMBERED = " The text is not published, so cells show the tokens’ numbers in p
 
 FIRST_SEEDS = " Of each method the run with the first seed is shown."
 
+FIRST_METHODS = " The first seeds of {count} methods and references are shown; {left} more are in the tables."
+
+ASKED = """\
+The same facts, asked for in four ways. What is gone in one wording only was not forgotten but hidden from it. A share
+is worth what it lies above chance, which stands beside the kind. The base that is merely told to live at the cutoff is
+the row <b>prompted</b>: a method whose selective forgetting is no larger did nothing that a prompt would not do."""
+
+DATED = """\
+Four signs of when a model lives that ask for no fact. Panels show how much more it is surprised by texts about a year
+than by earlier ones; where the curve jumps, what it has read ends. Below: the year that it takes it to be, words and
+years in its free writing that are too new, and facts that changed, answered by their later or their earlier state."""
+
+MEMORY = """\
+A text may be likely because it was read or because any good writer of the time might have written it. C3 and C6 alone
+do not tell: an edited text is worse prose, so that a model which never saw the target may give it six bits of six.
+Read what is left after the controls, and beside the row <b>without_target</b>, which saw all but the target. F is below
+0 where the models without the target do worse than the n-gram model; it is left out, with the reason at its dash, where
+this model is no better than the n-gram model either, so that nothing is there to be explained."""
+
+DRAWN = """\
+What comes out of a model that is given a stretch of the target: the share of the text in windows that follow their
+prefix with at least the probability p, how many draws the likeliest of them takes, and the longest run of the target’s
+own characters in what the model goes on to write. A few characters are common to any two texts."""
+
+CHARACTERS = """\
+The same text under several models, by character, so that models with different tokenizers can be compared; a control
+text stands beside it."""
+
 UNMEASURED = "No run has been measured for this yet."
 
 FAILED = "A figure could not be drawn; the table and the texts are complete."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,18 @@ class Run:
     """When the run's last stage ended, ISO 8601 in UTC."""
     stopped: str | None
     """Why training ended before its last step; None where it did not."""
+    evaluation_dir: Path
+    """Where the instruments' files lie."""
+
+    def result(self, name: str) -> dict[str, Any] | None:
+        """What evaluation/<name>.json holds, read when first asked for; None where there is none."""
+        if name not in self._results:
+            self._results[name] = _read_json(self.evaluation_dir / f"{name}.json")
+        return self._results[name]
+
+    @cached_property
+    def _results(self) -> dict[str, dict[str, Any] | None]:
+        return {}
 
     @property
     def method(self) -> str:
@@ -125,6 +138,7 @@ def _read_run(folder: Path, row: dict[str, Any]) -> Run:
         config=run.read_config() if run.config_path.is_file() else {},
         finished_at=max((manifest["finished_at"] for manifest in manifests), default=None),
         stopped=next((why for manifest in manifests if (why := manifest["results"].get("stopped"))), None),
+        evaluation_dir=run.evaluation_dir,
     )
 
 

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
 from toy import bigram, byte_tokenizer, llama
+from transformers import PreTrainedModel
 
 from menard_unlearn.corpus.batches import TokenItem, collate
-from menard_unlearn.evaluation.utility import KEYS, bits_per_byte, kl_to_base, utility
+from menard_unlearn.evaluation.utility import KEYS, bits_per_byte, kl_to_base, texts_items, utility
+from menard_unlearn.models.scores import Scores, score
 
 TEXTS = ["Water boils at 100 degrees.", "é", "Two and two make four, as a rule."]
 
 
+def scored(model: PreTrainedModel, texts: Sequence[str]) -> tuple[tuple[tuple[TokenItem, ...], ...], Scores]:
+    """The windows of each text, and their scores."""
+    windows = texts_items(byte_tokenizer(), texts, 512)
+    return windows, score(model, [item for own in windows for item in own], batch_size=2, chunk=100, padding=0)
+
+
 def test_a_uniform_model_spends_log2_v_bits_a_byte_however_texts_are_cut() -> None:
-    model = bigram(torch.zeros(259, 259))
+    model, tokenizer = bigram(torch.zeros(259, 259)), byte_tokenizer()
     for texts in (TEXTS, ["x" * 1300]):
-        bits, n_bytes = bits_per_byte(model, byte_tokenizer(), texts, batch_size=2, chunk=100)
+        windows, scores = scored(model, texts)
+        bits, n_bytes = bits_per_byte(tokenizer, texts, windows, scores)
         assert bits == pytest.approx(math.log2(259), rel=1e-12)
         assert n_bytes == sum(len(text.encode()) for text in texts)
 
 
 def test_no_texts_have_no_bits() -> None:
-    assert bits_per_byte(llama(), byte_tokenizer(), [], batch_size=2, chunk=8) == (None, 0)
+    assert bits_per_byte(byte_tokenizer(), [], *scored(llama(), [])) == (None, 0)
 
 
 def test_divergence_is_that_of_the_tables_at_scored_tokens_only() -> None:
@@ -57,12 +67,15 @@ def test_divergence_reaches_through_all_exchanged_tensors_and_puts_them_back() -
 def test_a_model_that_did_not_change_has_no_divergence() -> None:
     model = llama()
     tensors = {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
-    found = utility(model, byte_tokenizer(), TEXTS, TEXTS, tensors, batch_size=2, chunk=8)
+    found = utility(
+        model, byte_tokenizer(), TEXTS, TEXTS, *scored(model, TEXTS), tensors, batch_size=2, chunk=8
+    )
     assert found["utility_kl"] == pytest.approx(0.0, abs=1e-12)
     assert set(found) == set(KEYS)
 
 
 def test_without_a_base_there_is_no_divergence_to_report() -> None:
-    found = utility(llama(), byte_tokenizer(), TEXTS, TEXTS, None, batch_size=2, chunk=8)
+    model = llama()
+    found = utility(model, byte_tokenizer(), TEXTS, TEXTS, *scored(model, TEXTS), None, batch_size=2, chunk=8)
     assert found["utility_kl"] is None and found["utility_n_tokens"] is None
     assert found["retain_bits_per_byte"] > 0 and set(found) == set(KEYS)

@@ -8,6 +8,8 @@ import random
 from pathlib import Path
 from typing import Any
 
+from instruments import instruments
+
 PROSE = (
     "This is placeholder prose in which nobody says anything , and < b > no tag </ b > does anything & so on , "
     "for the sake of a test that has to show words where they may be shown"
@@ -47,6 +49,8 @@ def _write_run(folder: Path, method: str, seed: int, published: bool, n_tokens: 
     tokens = [_token(index, surprise, published, draw) for index in range(n_tokens)]
     _write(run / "evaluation" / "curve.json", {"bins": bins})
     _write(run / "evaluation" / "target_tokens.json", {"target_name": "Synthetic & made up", "tokens": tokens})
+    for file, found in instruments(before, after, year, published, draw).items():
+        _write(run / "evaluation" / f"{file}.json", found)
     config = {
         "study": folder.name,
         "split": {"cutoff": "1939-12-31"},

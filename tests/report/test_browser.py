@@ -37,7 +37,7 @@ def test_figures_are_drawn_without_errors(tmp_path: Path, scheme: str) -> None:
     assert "data-failed" not in done.stdout
     assert not re.findall(r"CONSOLE.*", done.stderr)
     plots = re.split(r'<div class="plot js-plotly-plot"', done.stdout)[1:]
-    assert len(plots) == 10
+    assert len(plots) == 2 + 4 + 4 + 2 + 4
     for plot in plots:
         assert "main-svg" in plot
         assert 'class="trace scatter' in plot

@@ -54,7 +54,7 @@ def test_every_figure_has_a_place_and_is_valid_plotly(make: Make) -> None:
     page = page_of(make())
     figures = embedded(page)["figures"]
     assert [figure["id"] for figure in figures] == re.findall(r'<div class="plot" id="([^"]+)">', page)
-    assert len(figures) == 4 + 2 + 4
+    assert len(figures) == 2 + 4 + 4 + 2 + 4
     text = json.dumps(figures)
     for name, colour in sorted(palettes()["light"].items(), reverse=True):  # @m0/band before @m0
         text = text.replace(f'"{name}"', f'"{colour}"')
@@ -112,7 +112,7 @@ def test_study_without_evaluations_still_makes_a_page(make: Make) -> None:
         path.unlink()
     page = page_of(folder)
     assert "No run has been measured for this yet" in page
-    assert len(embedded(page)["figures"]) == 2 + 4
+    assert len(embedded(page)["figures"]) == 2 + 2 + 4
 
 
 def test_empty_folder_is_refused_by_name(tmp_path: Path) -> None:

@@ -60,7 +60,42 @@ def write_facts(path: Path, rows: list[dict[str, str]], columns: tuple[str, ...]
     return path
 
 
-QUICK = {"evaluation.bootstrap": 10, "evaluation.null_bootstrap": 9, "evaluation.alpha": 0.1}
+QUICK = {
+    f"evaluation.{key}": value
+    for key, value in {
+        "bootstrap": 10,
+        "null_bootstrap": 9,
+        "alpha": 0.1,
+        "questions.per_year": 1,
+        "questions.kinds": "[statement,cloze]",  # lettered answers would not fit into the context
+        "prompted.per_year": 1,
+        "prompted.preamble": "It is 1939.",
+        "surprisal.texts_a_year": 1,
+        "surprisal.reference_first": 1910,
+        "surprisal.replicates": 20,
+        "dating.prompts": "[The current year is]",
+        "dating.first": 1900,
+        "dating.last": 1980,
+        "generation.prompts": "[The,In the morning]",
+        "generation.samples": 1,
+        "generation.max_new_tokens": 8,
+        "reproduction.numeric_tokens": 0,
+        "extraction.prefix": 8,
+        "extraction.suffix": 8,
+        "near_verbatim.prefix": 8,
+        "near_verbatim.places": 1,
+        "near_verbatim.tokens": 8,
+        "near_verbatim.samples": 1,
+        "attribution.max_tokens": 48,
+        "attribution.variants": 50,
+        "attribution.windows": 2,
+        "attribution.window": 8,
+        "attribution.prefix": 8,
+        "attribution.other_prefixes": 2,
+        "attribution.bootstrap": 20,
+    }.items()
+}
+"""Settings that make an evaluation short, and fit into 192 tokens."""
 TRAINING = {
     "study": "s",
     "method": "npo",
@@ -92,7 +127,8 @@ class Study:
 
     @property
     def data(self) -> dict[str, Any]:
-        return {"corpus": "facts", "corpus.path": self.csv, "target.path": self.target, "tracking": "none"}
+        own = {"target": "file", "target.path": self.target, "target.published": "1939-05"}
+        return {"corpus": "facts", "corpus.path": self.csv, "tracking": "none"} | own
 
     @property
     def model(self) -> dict[str, Any]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
-from menard_unlearn.statistics.intervals import auc, wilson
+from menard_unlearn.statistics.intervals import auc, auc_interval, wilson
 
 
 def test_auc_counts_a_tie_as_half() -> None:
@@ -39,3 +40,30 @@ def test_wilson_stays_within_bounds_and_admits_no_data() -> None:
     assert wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
     assert wilson(10, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
     assert wilson(0, 0) is None
+
+
+def test_the_interval_of_the_auc_covers_it_and_counts_clusters_once() -> None:
+    rng = np.random.default_rng(0)
+    covered, widths, repeated = 0, [], []
+    for _ in range(200):
+        positive, negative = rng.normal(0.5, 1, 60).round(1), rng.normal(0, 1, 80).round(1)
+        values_N, positive_N = np.concatenate([positive, negative]), np.arange(140) < 60
+        low, high = auc_interval(values_N, positive_N, np.arange(140), replicates=200, rng=rng) or (1, 0)
+        covered += low <= norm.cdf(0.5 / np.sqrt(2)) <= high
+        widths.append(high - low)
+        # each value told three times by its cluster says nothing new
+        thrice = [np.repeat(column, 3) for column in (values_N, positive_N, np.arange(140))]
+        low, high = auc_interval(*thrice, replicates=200, rng=rng) or (1, 0)
+        repeated.append(high - low)
+    assert 180 <= covered <= 198
+    assert np.mean(repeated) == pytest.approx(np.mean(widths), rel=0.05)
+    assert auc_interval(values_N, np.ones(140, bool), np.arange(140), replicates=10, rng=rng) is None
+
+
+def test_a_replicate_of_the_auc_is_that_of_the_drawn_values() -> None:
+    values_N, positive_N = np.array([3.0, 1, 2, 2, 5]), np.array([True, True, False, False, False])
+    low, high = auc_interval(values_N, positive_N, np.arange(5), replicates=2000, rng=np.random.default_rng(1)) or (
+        1,
+        0,
+    )
+    assert 0 <= low < auc(values_N[positive_N], values_N[~positive_N]) < high <= 1

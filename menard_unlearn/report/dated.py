@@ -1,0 +1,93 @@
+"""Surprise at dated texts, a panel a method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from menard_unlearn.report.cells import result
+from menard_unlearn.report.figures import Figure
+from menard_unlearn.report.study import Run, Study
+from menard_unlearn.report.style import Look, looks
+from menard_unlearn.report.years import DRAWN, forget_period
+
+ALPHA = 0.01
+"""A jump of the surprisal curve counts where its p-value is at most this."""
+
+surprisal = result("surprisal")
+
+
+def dated_figures(study: Study) -> list[Figure]:
+    """Surprise by year, a panel a method, with base and gold for reference; those alone where there is no method."""
+    references = [run for name in DRAWN for run in study.of(name)[:1] if _rows(run)]
+    bounds = [row["year"] for run in study.runs for row in _rows(run)]
+    if not bounds:
+        return []
+    span = [min(bounds) - 0.5, max(bounds) + 0.5]
+    if not study.methods:
+        return [_panel(study, "surprisal", "base and gold", references[-1:], references[:-1], span)]
+    panels = []
+    for place, method in enumerate(study.methods):
+        runs = [run for run in study.of(method) if _rows(run)]
+        if runs:
+            panels.append(_panel(study, f"surprisal-{place}", method, runs, references, span))
+    return panels
+
+
+def _rows(run: Run) -> list[dict[str, Any]]:
+    found = surprisal(run)
+    return [] if found is None else [row for row in found["years"] if row["excess"] is not None]
+
+
+def _panel(
+    study: Study, id: str, title: str, runs: Sequence[Run], references: Sequence[Run], span: list[float]
+) -> Figure:
+    found, shapes = looks(study.methods), forget_period(study.boundary, span)
+    for run in runs:
+        shapes += _jump(run, found[run.method])
+    layout = {
+        "xaxis": {"title": {"text": "year of the text"}, "range": span, "nticks": 8, "tickformat": "d"},
+        "yaxis": {"title": {"text": "bits/byte above earlier texts"}, "nticks": 6},
+        "shapes": shapes,
+        "hovermode": "x unified",
+    }
+    jumps = dict.fromkeys(f"{jump_of(run):.1f}" if jump_of(run) is not None else "no jump" for run in runs)
+    note = f"jump: {', '.join(jumps)}".replace("jump: no jump", "no jump")
+    data = [_curve(run, found[run.method], several=len(runs) > 1) for run in (*references, *runs)]
+    return Figure(id, title, note, data, layout)
+
+
+def _curve(run: Run, look: Look, *, several: bool) -> dict[str, Any]:
+    rows = _rows(run)
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": run.method if run.is_reference or not several else f"seed {run.seed}",
+        "x": [row["year"] for row in rows],
+        "y": [float(f"{row['excess']:.3f}") for row in rows],  # thousandths of a bit cannot be seen
+        "line": {
+            "color": look.colour,
+            "width": 1.4 if run.is_reference or several else 2,
+            "dash": look.dash if run.is_reference else "solid",
+        },
+        "hovertemplate": "%{y:.2f}",
+        "showlegend": False,
+    }
+
+
+def jump_of(run: Run) -> float | None:
+    """Where the curve jumps; None where nothing says that it does."""
+    found = surprisal(run)
+    p = None if found is None else found["change_p_value"]
+    return found["change_year"] if found is not None and p is not None and p <= ALPHA else None
+
+
+def _jump(run: Run, look: Look) -> list[dict[str, Any]]:
+    """The jump as a line, and its interval as a bar along the top."""
+    found, x = surprisal(run), jump_of(run)
+    if found is None or x is None:
+        return []
+    line = {"type": "line", "yref": "paper", "x0": x, "x1": x, "y0": 0, "y1": 1}
+    bar = {"type": "rect", "yref": "paper", "x0": found["change_low"], "x1": found["change_high"], "y0": 0.97, "y1": 1}
+    shown = {"color": look.colour, "width": 1.6, "dash": "dash"}
+    return [line | {"line": shown}, bar | {"fillcolor": look.colour, "line": {"width": 0}}]
