@@ -9,6 +9,7 @@ verbatim, the free-running B4), the numerical error bar, KL to the base, other m
 the scores.
 
 By itself means: a script for each metric, that knows of no other. Metrics of the same probes or windows run them again.
+Which sequences a metric needs is in `asked.py`. B1 and its like are whole texts, in which nothing is to be shared.
 There are two such sides:
 
     plain   a sequence a candidate answer: four for a question of four answers or letters, as many as there are years

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig, OmegaConf
-from toy import byte_tokenizer, llama, target
+from evaluated import material, settings, texts
+from toy import byte_tokenizer, llama
 
 from menard_unlearn.compose import compose
-from menard_unlearn.config import build, conf_dir, to_plain
+from menard_unlearn.config import conf_dir, to_plain
 from menard_unlearn.evaluation import suite
-from menard_unlearn.evaluation.items import Probe
 from menard_unlearn.run import run_id
 
 CHANGES = (
@@ -34,7 +33,7 @@ def test_mistake_8_no_two_jobs_of_a_multirun_share_a_directory() -> None:
     assert len(set(ids)) == len(jobs) and ids[0] == run_id(to_plain(compose("unlearn", jobs[0])), {})
 
 
-@pytest.mark.parametrize("part", ["reproduce", "score_probes", "utility"])
+@pytest.mark.parametrize("part", ["reproduce_all", "item_scores", "utility"])
 def test_mistake_10_what_goes_wrong_in_an_evaluation_is_never_a_number(
     part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -44,19 +43,14 @@ def test_mistake_10_what_goes_wrong_in_an_evaluation_is_never_a_number(
         raise ZeroDivisionError(part)
 
     monkeypatch.setattr(suite, part, fail)
-    node = OmegaConf.load(conf_dir() / "evaluation" / "default.yaml")
-    assert isinstance(node, DictConfig)
     with pytest.raises(ZeroDivisionError, match=part):
         suite.evaluate(
             llama(),
             byte_tokenizer(),
-            probes=[Probe("p", "f", 1930, "c", "retain", "In", " 1930.", True, False)],
-            retain_texts=["In 1930."],
-            neutral_texts=["Water is wet."],
-            target=target("Menard did not want to compose another Quixote"),
+            material=material(texts()),
             base_tensors=None,
-            config=build(node, suite.EvaluationConfig),
+            config=settings(),
             out=tmp_path,
         )
-    lost = {"reproduce": "reproduction.json", "score_probes": "items.jsonl", "utility": "utility.json"}[part]
+    lost = {"reproduce_all": "reproduction.json", "item_scores": "items.jsonl", "utility": "utility.json"}[part]
     assert lost not in {path.name for path in tmp_path.iterdir()}

@@ -35,7 +35,7 @@ _RATIOS = {
     "damage": "the same up to the cutoff; null for the base itself",
     "selective": "forgotten - damage; null for the base itself",
     "prompted_share": "prompted_selective / selective, the share of forgetting that the prompt alone gives: 1 says "
-    "that the model did no more; null for the base itself, or where the model is not selective",
+    "that the model did no more; null for the base itself, or where selective_low is not above 0",
 }
 KEYS = {
     "prompted_n_before": "number of probes of the years up to the cutoff's",
@@ -141,6 +141,11 @@ def prompted_share(
     left_out = (
         [] if items is not None else ["forgotten, damage, selective, prompted_share: need a model other than the base"]
     )
+    low = result["selective_low"]
+    if items is not None and (low is None or low <= 0):
+        # dividing by what may be nothing gives any share at all
+        result |= dict.fromkeys(("prompted_share", "prompted_share_low", "prompted_share_high"))
+        left_out.append("prompted_share: the model's forgetting is not selective (selective_low is not above 0)")
     left_out += [f"years {side} the cutoff: the base answers none" for side in sides if not sides[side].recall("base")]
     ordered = {key: result[key] for key in KEYS if key != "left_out"}
     return ordered | {"left_out": left_out}

@@ -30,6 +30,9 @@ from menard_unlearn.models.predictions import halves
 TOKENS_AT_ONCE = 1 << 14
 """Tokens of a batch, padding included; a batch of long rows holds fewer than `batch_size`."""
 
+MIN_FILLED = 0.75
+"""Share of a batch's longest row that every other must have: one text of many tokens would pad twenty short ones."""
+
 Context = tuple[int, ...]
 
 
@@ -164,9 +167,11 @@ def _batches(wanted: Mapping[Context, object], batch_size: int) -> Iterator[Sequ
     order = sorted(wanted, key=len, reverse=True)
     start = 0
     while start < len(order):
-        size = max(1, min(batch_size, TOKENS_AT_ONCE // len(order[start])))
-        yield order[start : start + size]
-        start += size
+        longest = len(order[start])
+        size = max(1, min(batch_size, TOKENS_AT_ONCE // longest))
+        rows = [row for row in order[start : start + size] if len(row) >= MIN_FILLED * longest]
+        yield rows
+        start += len(rows)
 
 
 def _inputs(rows: Sequence[Context], padding: int) -> dict[str, Tensor]:

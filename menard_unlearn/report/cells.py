@@ -76,8 +76,8 @@ def percent(source: Source, key: str, *, interval: str | None = None, code: str 
     return show
 
 
-def year(source: Source, prefix: str) -> Show:
-    """A year and its interval where it is pinned, else the status."""
+def year(source: Source, prefix: str, *, explained: bool = True) -> Show:
+    """A year and its interval where it is pinned, else the status; the least of it unless `explained`."""
 
     def show(run: Run) -> str:
         found = source(run)
@@ -85,9 +85,10 @@ def year(source: Source, prefix: str) -> Show:
             return absent(run, found)
         status = str(found[f"{prefix}_status"])
         if found.get(f"{prefix}_year") is None:
-            return chip(status, STATUSES.get(status, status))
+            return chip(status, STATUSES.get(status, status) if explained else "")
         middle, low, high = (f"{found[f'{prefix}_{part}']:.1f}" for part in ("year", "low", "high"))
-        return f'<td class="cutoff">{_mark(status)} <b>{middle}</b> <span class="between">[{low}, {high}]</span></td>'
+        mark = f"{_mark(status)} " if explained else ""
+        return f'<td class="cutoff">{mark}<b>{middle}</b> <span class="between">[{low}, {high}]</span></td>'
 
     return show
 
@@ -98,17 +99,17 @@ def cell(text: str, below: str = "", title: str = "") -> str:
     return f'<td class="num"{more}>{signed(text)}{below}</td>'
 
 
-def share(value: float, below: str = "", title: str = "") -> str:
+def share(value: float, below: str = "") -> str:
     """The same of a share, in percent, over its bar."""
-    more = f' title="{html.escape(title)}"' if title else ""
     length = 100 * min(max(value, 0.0), 1.0)
     text = signed(hundredfold(value))
-    return f'<td class="num bar" style="--share:{length:.1f}%"{more}>{text}{below}</td>'
+    return f'<td class="num bar" style="--share:{length:.0f}%">{text}{below}</td>'
 
 
 def chip(status: str, meaning: str) -> str:
     """A cell that says in a word why there is no figure."""
-    return f'<td class="cutoff" title="{html.escape(meaning)}">{_mark(status)}</td>'
+    more = f' title="{html.escape(meaning)}"' if meaning else ""
+    return f'<td class="cutoff"{more}>{_mark(status)}</td>'
 
 
 def _mark(status: str) -> str:

@@ -63,8 +63,8 @@ def _curve(run: Run, look: Look, *, several: bool) -> dict[str, Any]:
         "type": "scatter",
         "mode": "lines",
         "name": run.method if run.is_reference or not several else f"seed {run.seed}",
-        "x": [row["year"] for row in rows],
-        "y": [float(f"{row['excess']:.3f}") for row in rows],  # thousandths of a bit cannot be seen
+        **_years([row["year"] for row in rows]),
+        "y": [float(f"{row['excess']:.2f}") for row in rows],  # less cannot be seen
         "line": {
             "color": look.colour,
             "width": 1.4 if run.is_reference or several else 2,
@@ -73,6 +73,13 @@ def _curve(run: Run, look: Look, *, several: bool) -> dict[str, Any]:
         "hovertemplate": "%{y:.2f}",
         "showlegend": False,
     }
+
+
+def _years(years: list[int]) -> dict[str, Any]:
+    """The axis' values; of an unbroken row of years only the first."""
+    first = years[0]
+    unbroken = years == list(range(first, first + len(years)))
+    return {"x0": first, "dx": 1} if unbroken else {"x": years}
 
 
 def jump_of(run: Run) -> float | None:

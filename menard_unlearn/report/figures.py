@@ -15,6 +15,9 @@ from menard_unlearn.report.style import REFERENCES, Look, looks
 
 LINES_AT_MOST = 240
 """Points of a loss curve that are drawn; a longer one is thinned evenly, the last point kept."""
+FULL_RUNS = 8
+"""With more runs than this loss curves are thinned in proportion, and with twice as many the curves by year tell no
+intervals where one points at them: the page stays small."""
 NOT_TERMS = frozenset({"step", "loss", "learning_rate", "grad_norm", "epoch", "seconds"})
 """Columns of history.jsonl that are not a method's named terms."""
 
@@ -103,7 +106,8 @@ def loss_figures(study: Study) -> list[Figure]:
         runs = [run for run in study.of(method) if run.history]
         terms = list(dict.fromkeys(name for run in runs for row in run.history for name in row if _is_term(name)))
         names = terms if len(terms) == 1 else ["loss", *terms]  # the sum of one term is that term
-        lines = [_loss(run, name, terms) for run in runs for name in names]
+        most = min(LINES_AT_MOST, LINES_AT_MOST * FULL_RUNS // len(study.runs) + 1)
+        lines = [_loss(run, name, terms, most) for run in runs for name in names]
         shown: set[str] = set()
         for line in lines:
             line["showlegend"] = line["name"] not in shown  # one entry a term, however many seeds
@@ -124,9 +128,9 @@ def _is_term(name: str) -> bool:
     return name not in NOT_TERMS and "/" not in name and "." not in name
 
 
-def _loss(run: Run, name: str, terms: Sequence[str]) -> dict[str, Any]:
+def _loss(run: Run, name: str, terms: Sequence[str], most: int) -> dict[str, Any]:
     rows = [row for row in run.history if isinstance(row.get(name), int | float)]
-    every = math.ceil(len(rows) / LINES_AT_MOST) or 1
+    every = math.ceil(len(rows) / most) or 1
     kept = [*rows[:-1][::every], *rows[-1:]]
     place = terms.index(name) if name in terms else None
     whole = {"color": "@ink", "width": 1.8, "dash": "solid"}
@@ -144,5 +148,5 @@ def _loss(run: Run, name: str, terms: Sequence[str]) -> dict[str, Any]:
 
 
 def rounded(value: float | None) -> float | None:
-    """Five significant digits: more cannot be seen, and they would double the page."""
-    return None if value is None else float(f"{value:.5g}")
+    """Four significant digits: more cannot be seen, and they would double the page."""
+    return None if value is None else float(f"{value:.4g}")

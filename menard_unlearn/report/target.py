@@ -12,11 +12,13 @@ from menard_unlearn.report.study import Run, Study
 
 HEAT_MAPS_AT_MOST = 8
 """With more runs than this only the first seeds get a map, and no more of them than this: the page stays under 2 MB."""
+TOKEN_MAPS_AT_MOST = 3
+"""Maps by token where there are more than HEAT_MAPS_AT_MOST runs: they are five times as large as the others."""
 
 
 def by_token(study: Study) -> str:
     """Heading, reading and a heat map a run; "" where no run read the target."""
-    shown, chosen = _chosen(study, {run.name: run.tokens for run in study.runs if run.tokens})
+    shown, chosen = _chosen(study, {run.name: run.tokens for run in study.runs if run.tokens}, TOKEN_MAPS_AT_MOST)
     if not shown:
         return ""
     names = dict.fromkeys(str(tokens["target_name"]) for _, tokens in shown)
@@ -31,7 +33,7 @@ def by_token(study: Study) -> str:
 def by_character(study: Study) -> str:
     """Reading and the aligned maps of the target and a control; "" where no run has them."""
     maps = {run.name: found for run in study.runs if (found := run.result("heat"))}
-    shown, chosen = _chosen(study, maps)
+    shown, chosen = _chosen(study, maps, HEAT_MAPS_AT_MOST)
     named = [(run.method, {**found, "texts": _without_editions(found["texts"])}) for run, found in shown]
     drawn = aligned_maps(named) if named else ""
     return f'<p class="read">{prose.CHARACTERS}{chosen}</p>{drawn}' if drawn else ""
@@ -41,7 +43,7 @@ def _without_editions(texts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [text for text in texts if text["role"] != "edition"]
 
 
-def _chosen(study: Study, found: dict[str, dict[str, Any]]) -> tuple[list[tuple[Run, dict[str, Any]]], str]:
+def _chosen(study: Study, found: dict[str, dict[str, Any]], most: int) -> tuple[list[tuple[Run, dict[str, Any]]], str]:
     """The runs to be shown, references first, and what the reader is told of the others."""
     shown = [(run, found[run.name]) for run in study.runs if run.name in found]
     if len(shown) <= HEAT_MAPS_AT_MOST:
@@ -49,9 +51,9 @@ def _chosen(study: Study, found: dict[str, dict[str, Any]]) -> tuple[list[tuple[
     first: dict[str, tuple[Run, dict[str, Any]]] = {}
     for run, own in shown:
         first.setdefault(run.method, (run, own))
-    left = len(first) - HEAT_MAPS_AT_MOST
-    more = prose.FIRST_METHODS.format(count=HEAT_MAPS_AT_MOST, left=left) if left > 0 else prose.FIRST_SEEDS
-    return list(first.values())[:HEAT_MAPS_AT_MOST], more
+    left = len(first) - most
+    more = prose.FIRST_METHODS.format(count=most, left=left) if left > 0 else prose.FIRST_SEEDS
+    return list(first.values())[:most], more
 
 
 def _tokens(run: Run, found: dict[str, Any], seeds: bool) -> str:

@@ -58,7 +58,7 @@ PROMPTED = (
 
 
 def asked(study: Study) -> str:
-    """The table of kinds and that of the prompt, and what their columns are; "" where no run was asked in other ways."""
+    """The table of kinds and that of the prompt, and what their columns are; "" where there is neither."""
     runs = [run for run in study.runs if run.result("kinds") or run.result("questions")]
     columns = [column for kind in KINDS for column in _of(kind, study)]
     ways = grid("Other ways of asking", columns, study, runs) + _listed(columns) if runs else ""
@@ -85,7 +85,7 @@ def _of(kind: str, study: Study) -> list[Column]:
 
 
 def _lost(kind: str) -> Show:
-    return year(result("kinds", kind), "cutoff_change")
+    return year(result("kinds", kind), "cutoff_change", explained=False)
 
 
 def _share(kind: str, side: str) -> Show:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from menard_unlearn.report.figures import Figure, rounded
+from menard_unlearn.report.figures import FULL_RUNS, Figure, rounded
 from menard_unlearn.report.study import Run, Study
 from menard_unlearn.report.style import Look, looks
 
@@ -28,10 +28,11 @@ def year_figures(study: Study) -> list[Figure]:
 
 def _panel(study: Study, id: str, title: str, runs: Sequence[Run], references: Sequence[Run]) -> Figure:
     found, span, seeds = looks(study.methods), span_of(study.runs), len(runs) > 1
-    data = [_curve(run, found[run.method], 1.4, seeds=False) for run in references]
+    told = len(study.runs) <= FULL_RUNS * 2
+    data = [_curve(run, found[run.method], 1.4, seeds=False, told=told) for run in references]
     for run in runs:
         look = found[run.method]
-        data += [_band(run, look, 1 / len(runs)), _curve(run, look, 1.6 if seeds else 2.4, seeds=seeds)]
+        data += [_band(run, look, 1 / len(runs)), _curve(run, look, 1.6 if seeds else 2.4, seeds=seeds, told=told)]
     layout = {
         "xaxis": {"title": {"text": "year of the fact"}, "range": span, "nticks": 8, "tickformat": "d"},
         "yaxis": {"title": {"text": ""}, "range": [-0.02, 1.04], "dtick": 0.25, "tickformat": ".0%"},
@@ -62,7 +63,7 @@ def _middles(run: Run) -> list[float]:
     return [(row["year"] + _last_year(row)) / 2 for row in run.bins]
 
 
-def _curve(run: Run, look: Look, width: float, seeds: bool) -> dict[str, Any]:
+def _curve(run: Run, look: Look, width: float, *, seeds: bool, told: bool) -> dict[str, Any]:
     line: dict[str, Any] = {
         "type": "scatter",
         "mode": "lines" if run.is_reference or seeds else "lines+markers",  # markers of several seeds hide each other
@@ -74,7 +75,7 @@ def _curve(run: Run, look: Look, width: float, seeds: bool) -> dict[str, Any]:
         "hovertemplate": "%{y:.1%}",
         "showlegend": False,
     }
-    if not run.is_reference:
+    if told and not run.is_reference:
         line["customdata"] = [[_years(row), row["n"], rounded(row["low"]), rounded(row["high"])] for row in run.bins]
         line["hovertemplate"] += (
             " [%{customdata[2]:.1%}, %{customdata[3]:.1%}]<br>%{customdata[0]}, %{customdata[1]} probes"

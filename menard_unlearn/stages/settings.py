@@ -193,19 +193,24 @@ def refuse_unfit(prepared: Prepared, source: ModelSource) -> None:
     tokenizer, context = load_tokenizer(source), context_of(load_config(source))
     if context is None:
         return
-    target = prepared.target
-    texts = {f"probe {p.id!r}": p.prompt + p.answer for p in prepared.probes}
+    target, shorten = prepared.target, "shorten the fact (corpus.path)"
+    texts = [(f"probe {p.id!r}", p.prompt + p.answer, shorten) for p in prepared.probes]
     if prepared.settings.evaluation.reproduction.stride is None:
-        texts |= {f"target {text.name!r}": text.whole for text in (target, *target.editions, *target.controls)}
-    for what, text in texts.items():
+        beside = "score it in overlapping windows (evaluation.reproduction.stride=<tokens>)"
+        own = f"give a shorter text (target.path), or {beside}"
+        texts += [(f"target {text.name!r}", text.whole, own) for text in (target, *target.editions)]
+        texts += [
+            (f"control {text.name!r}", text.whole, f"leave it out (~target.controls.{text.name}), or {beside}")
+            for text in target.controls
+        ]
+    for what, text, advice in texts:
         # a token is a byte or more, so that few texts have to be encoded
         if len(text.encode()) + 2 > context:
             ids = tokenizer.encode(text, add_special_tokens=False, verbose=False)
             if (needed := len(beginning(tokenizer)) + len(ids)) > context:
                 raise UserError(
                     f"{what} has {needed} tokens with its start, the model's context is {context}: "
-                    "shorten that text (target.path, corpus.path), take a model with a longer context, "
-                    "or score a target in overlapping windows (evaluation.reproduction.stride=<tokens>)"
+                    f"{advice}, or take a model with a longer context"
                 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -109,13 +108,9 @@ def material(text: Target | None, **changes: Any) -> Material:
     """What a model is asked."""
     known = facts()
     wording = statements(known, Templates.read(), WordingConfig(1, 1, 0))
-    side: dict[str, SplitName] = {
-        fact.id: _side(fact.year) for fact in known
-    }
+    side: dict[str, SplitName] = {fact.id: _side(fact.year) for fact in known}
     probes = tuple(
-        Probe(
-            s.id, s.fact.id, s.fact.year, "artwork", side[s.fact.id], s.prompt, s.answer, s.states_year, s.question
-        )
+        Probe(s.id, s.fact.id, s.fact.year, "artwork", side[s.fact.id], s.prompt, s.answer, s.states_year, s.question)
         for s in wording.probes
     )
     found = Material(

@@ -8,9 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from evaluated import material, settings
 
-from menard_unlearn.evaluation.compare import Reference, compare
 from menard_unlearn.evaluation.curves import (
     BIN,
     COLUMNS,
@@ -25,7 +23,7 @@ from menard_unlearn.evaluation.curves import (
     terciles,
 )
 from menard_unlearn.evaluation.cutoff import MEASURES, measure, measure_kind
-from menard_unlearn.evaluation.items import ItemScore, SplitName, write_items
+from menard_unlearn.evaluation.items import ItemScore, SplitName
 from menard_unlearn.statistics.cutoff import Rules
 
 RULES = Rules(bootstrap=100, null_bootstrap=100, alpha=0.01, max_width=20, seed=0)
@@ -50,19 +48,6 @@ def table(
                 score = logprob(year) + rng.normal(0, 0.5)
                 items.append(replace(own, correct=bool(rng.random() < chance(year)), logprob=float(score)))
     return items
-
-
-def compared(
-    own: list[ItemScore], base: list[ItemScore] | None, gold: list[ItemScore] | None, folder: Path
-) -> dict:
-    """What goes into cutoff.json, from the items of a model and of its references."""
-    rows = {"own": own, "base": base, "gold": gold}
-    for kind, items in rows.items():
-        if items is not None:
-            write_items(folder / kind / "items.jsonl", items)
-    references = {kind: Reference(folder / kind) for kind in ("base", "gold") if rows[kind] is not None}
-    compare(folder / "own", references, material(None, facts=()), CONFIG)
-    return json.loads((folder / "own/cutoff.json").read_text())
 
 
 BASE = table(lambda year: 0.98, 1)

@@ -30,7 +30,7 @@ from menard_unlearn.evaluation.harness.samples import items_from_samples
 from menard_unlearn.evaluation.harness.study import Study
 from menard_unlearn.evaluation.items import ItemScore, score_probes
 from menard_unlearn.evaluation.tokens import pad_id
-from menard_unlearn.evaluation.utility import bits_per_byte
+from menard_unlearn.evaluation.utility import bits_per_byte, texts_items
 from menard_unlearn.models.load import EMBEDDED, LoadedModel, ModelSource, load
 from menard_unlearn.models.scores import score
 
@@ -62,7 +62,9 @@ def utility(full: LoadedModel) -> dict[str, Any]:
 def test_utility_is_what_the_fast_path_finds(full: LoadedModel, utility: dict[str, Any]) -> None:
     assert utility.keys() == KEYS.keys() and utility["left_out"] == [] and utility["limit"] == 40
     texts = [row["text"] for row in offline.heldout()]
-    bits, _ = bits_per_byte(full.model, full.tokenizer, texts, batch_size=8, chunk=64)
+    windows = texts_items(full.tokenizer, texts, 1024)
+    scores = score(full.model, [item for own in windows for item in own], batch_size=8, chunk=64, padding=0)
+    bits, _ = bits_per_byte(full.tokenizer, texts, windows, scores)
     heldout = utility["tasks"]["menard_heldout"]
     assert heldout.keys() == TASK_KEYS.keys() and heldout["n"] == len(texts)
     assert heldout["metrics"]["bits_per_byte"]["value"] == pytest.approx(bits, abs=1e-4)

@@ -64,7 +64,8 @@ def test_batches_and_chunks_change_nothing(folder: Path, tmp_path: Path) -> None
 
 def test_no_file_tells_a_word_of_an_unpublished_text(folder: Path) -> None:
     words = {word.strip(".,;") for text in (TEXT, EDITION, CONTROL) for word in text.split()}
-    hidden = {word for word in words if len(word) > 5}
+    # residue.json names its own items, one of which is four-colours.
+    hidden = {word for word in words if len(word) > 5} - {"colour"}
     assert len(hidden) > 20
     for path in folder.iterdir():
         content = path.read_text(encoding="utf-8")

@@ -3,60 +3,54 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from evaluated import evaluated, material, settings, texts
 from omegaconf import DictConfig, OmegaConf
-from toy import byte_tokenizer, llama, target
+from toy import byte_tokenizer, llama
 
 from menard_unlearn.config import build
 from menard_unlearn.errors import UserError
-from menard_unlearn.evaluation.items import Probe, read_items
-from menard_unlearn.evaluation.suite import EvaluationConfig, compare, evaluate
+from menard_unlearn.evaluation.compare import Reference, compare
+from menard_unlearn.evaluation.config import EvaluationConfig
+from menard_unlearn.evaluation.suite import evaluate_told
 from menard_unlearn.evaluation.summary import KEYS, summarise, write_summary
 from menard_unlearn.run import RunDir
 
-TEXT = "Menard did not want to compose another Quixote"
-PROBES = [
-    Probe(f"p{year}", f"f{year}", year, "c", "retain" if year < 1940 else "forget", "In", f" {year}.", True, False)
-    for year in range(1930, 1950)
-]
+NAMES = (
+    *("attribution", "compared", "counterfactual", "covariates", "curve", "cutoff", "dating", "extraction"),
+    *("generation", "heat", "kinds", "near_verbatim", "prompted", "questions", "reproduction", "residue"),
+    *("surprisal", "target_tokens", "utility"),
+)
 
 
 @pytest.fixture(scope="module")
-def config(checkout: Path) -> EvaluationConfig:
+def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an evaluation beside a base and a prompted base leaves."""
+    folder, what, model = tmp_path_factory.mktemp("suite"), material(texts()), llama()
+    config, base = settings(), {"lm_head.weight": model.lm_head.weight.detach() * 1.1}
+    evaluated(model, folder / "own", what, config, base)
+    evaluated(llama(seed=1), folder / "base", what, config)
+    evaluate_told(llama(seed=1), byte_tokenizer(), what.probes, config, folder / "prompted")
+    references = {kind: Reference(folder / kind) for kind in ("base", "prompted")}
+    compare(folder / "own", references, what, config)
+    return folder / "own"
+
+
+def test_all_files_are_written(evaluation: Path) -> None:
+    names = {"items.jsonl", "questions.jsonl", *(f"{name}.json" for name in NAMES)}
+    assert {path.name for path in evaluation.iterdir()} == names
+    for path in evaluation.glob("*.json"):
+        json.loads(path.read_text(), parse_constant=pytest.fail)
+
+
+def test_the_shipped_settings_can_reject_and_other_ones_are_refused(checkout: Path) -> None:
     node = OmegaConf.load(checkout / "conf/evaluation/default.yaml")
     assert isinstance(node, DictConfig)
-    return build(node, EvaluationConfig)
-
-
-def run_evaluation(config: EvaluationConfig, out: Path) -> None:
-    model = llama()
-    evaluation = evaluate(
-        model,
-        byte_tokenizer(),
-        probes=PROBES,
-        retain_texts=["In 1930."],
-        neutral_texts=["Water is wet."],
-        target=target(TEXT, prompt="Quixote, part one\n"),
-        base_tensors={"lm_head.weight": model.lm_head.weight.detach() * 1.1},
-        config=config,
-        out=out,
-    )
-    assert read_items(out / "items.jsonl") == list(evaluation.items)
-    compare(evaluation.items, evaluation.items, None, 1939, config, out)
-
-
-def test_all_files_are_written_and_none_holds_the_targets_words(config: EvaluationConfig, tmp_path: Path) -> None:
-    run_evaluation(config, tmp_path)
-    names = {"items.jsonl", "cutoff.json", "curve.json", "reproduction.json", "target_tokens.json", "utility.json"}
-    assert {path.name for path in tmp_path.iterdir()} == names
-    for path in tmp_path.iterdir():
-        assert not [word for word in TEXT.split() if len(word) > 3 and word in path.read_text()], path.name
-
-
-def test_the_shipped_settings_can_reject_and_other_ones_are_refused(config: EvaluationConfig) -> None:
+    config = build(node, EvaluationConfig)
     assert config.alpha == 0.01 and config.max_width == 20
     with pytest.raises(UserError, match=r"null_bootstrap=50 can reject nothing at alpha=0\.01: set it to 100"):
         replace(config, null_bootstrap=50)
@@ -65,9 +59,9 @@ def test_the_shipped_settings_can_reject_and_other_ones_are_refused(config: Eval
             replace(config, **{field: value})
 
 
-def test_a_summary_has_every_key_and_reads_what_was_found(config: EvaluationConfig, tmp_path: Path) -> None:
+def test_a_summary_has_every_key_and_reads_what_was_found(evaluation: Path, tmp_path: Path) -> None:
     run = RunDir(tmp_path / "grad_diff-s3-0123456789abcdef")
-    run_evaluation(config, run.evaluation_dir)
+    shutil.copytree(evaluation, run.evaluation_dir)
     run.write_manifest("unlearn", config_hash="x", inputs={}, seconds=1.5, peak_memory_mb=200.0)
     row = summarise(run.path)
     assert list(row) == list(KEYS)
@@ -76,7 +70,7 @@ def test_a_summary_has_every_key_and_reads_what_was_found(config: EvaluationConf
     found = json.loads((run.evaluation_dir / "reproduction.json").read_text())
     assert (row["target_nats"], row["target_greedy_prefix"]) == (found["nats"], found["greedy_prefix"])
     assert row["utility_kl"] > 0 and row["forget_recall"] is not None
-    assert row["cutoff_status"] == "unparseable" and row["heldout_forget_recall"] is None
+    assert row["cutoff_status"] in ("unparseable", "collapsed")
 
 
 def test_what_was_not_computed_is_null(tmp_path: Path) -> None:

@@ -67,9 +67,7 @@ def test_divergence_reaches_through_all_exchanged_tensors_and_puts_them_back() -
 def test_a_model_that_did_not_change_has_no_divergence() -> None:
     model = llama()
     tensors = {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
-    found = utility(
-        model, byte_tokenizer(), TEXTS, TEXTS, *scored(model, TEXTS), tensors, batch_size=2, chunk=8
-    )
+    found = utility(model, byte_tokenizer(), TEXTS, TEXTS, *scored(model, TEXTS), tensors, batch_size=2, chunk=8)
     assert found["utility_kl"] == pytest.approx(0.0, abs=1e-12)
     assert set(found) == set(KEYS)
 

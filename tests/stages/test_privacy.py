@@ -57,7 +57,7 @@ def test_a_tracked_run_and_its_page_tell_nothing(
     assert cli.run(["report", str(runs / "s")]) == 0
     said = capfd.readouterr()
     assert told(said.out + said.err) == []
-    assert len(list(runs.rglob("run-*.wandb"))) == 2 and (runs / "s/report.html").is_file()
+    assert len(list(runs.rglob("run-*.wandb"))) == 3 and (runs / "s/report.html").is_file()
     assert files_that_tell(runs) == {}
     # nor does what may leave this machine name the file
     logged = [path for path in runs.rglob("*") if path.is_file() and "wandb" in path.parts]
@@ -69,7 +69,7 @@ def test_a_published_target_is_told(study: Study, tmp_path: Path) -> None:
     assert cli.run(study.unlearning(tmp_path, model__gold="null", target__publish="true", trainer__max_steps=2)) == 0
     assert cli.run(["report", str(tmp_path / "s")]) == 0
     tells = files_that_tell(tmp_path)
-    assert {Path(name).name for name in tells} == {"target_tokens.json", "report.html"}
+    assert {Path(name).name for name in tells} == {"heat.json", "target_tokens.json", "report.html"}
     assert all(len(runs) > 20 for runs in tells.values())
 
 

@@ -17,7 +17,13 @@ from menard_unlearn.evaluation.items import ItemScore, read_items
 from menard_unlearn.models.delta import load_delta
 from menard_unlearn.run import RunDir
 
-EVALUATION = {"items.jsonl", "cutoff.json", "curve.json", "reproduction.json", "target_tokens.json", "utility.json"}
+# no kinds.json: with two makers there are no wrong answers to ask questions with
+NAMES = (
+    *("attribution", "compared", "counterfactual", "covariates", "curve", "cutoff", "dating", "extraction"),
+    *("generation", "heat", "near_verbatim", "prompted", "questions", "reproduction", "residue"),
+    *("surprisal", "target_tokens", "utility"),
+)
+EVALUATION = {"items.jsonl", "questions.jsonl", *(f"{name}.json" for name in NAMES)}
 
 
 def contents(folder: Path) -> dict[str, tuple[int, int]]:
@@ -62,9 +68,15 @@ def test_the_manifest_names_everything_that_went_in(finished: Path) -> None:
 
 def test_the_summary_has_base_gold_and_the_method(finished: Path) -> None:
     rows = read(finished.parent / "summary.json")
-    assert [(row["method"], row["seed"]) for row in rows] == [("base", None), ("gold", None), ("npo", 0)]
+    assert [(row["method"], row["seed"]) for row in rows] == [
+        ("base", None),
+        ("gold", None),
+        ("prompted", None),
+        ("npo", 0),
+    ]
     assert all(row.keys() == summary.KEYS.keys() for row in rows)
-    base, gold, npo = rows
+    base, gold, told, npo = rows
+    assert told["target_nats"] is told["utility_kl"] is None and told["forget_recall"] is not None
     assert gold["forget_recall"] == 0 and gold["retain_recall"] > 0.5 and base["forget_recall"] > 0.1
     assert npo["run_dir"] == str(finished) and npo["seconds"] > 0 and npo["utility_kl"] > 0
     assert base["cutoff_change_status"] is base["utility_kl"] is None is gold["distance_to_gold"]
@@ -74,10 +86,13 @@ def test_the_summary_has_base_gold_and_the_method(finished: Path) -> None:
 def test_base_and_gold_are_runs_of_their_own_and_finished(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["status", str(finished.parent), "--json"]) == 0
     states = {Path(row["run"]).name: row["state"] for row in map(json.loads, capsys.readouterr().out.splitlines())}
-    assert sorted(name.partition("-")[0] for name in states) == ["base", "gold", "npo"]
+    assert sorted(name.partition("-")[0] for name in states) == ["base", "gold", "npo", "prompted"]
     assert set(states.values()) == {"finished"}
+    told = {f"{name}.json" for name in ("covariates", "curve", "cutoff", "prompted")} | {"items.jsonl"}
+    own = {"base": EVALUATION | {"ngram.json"}, "prompted": told}
     for name in states:
-        assert {path.name for path in (finished.parent / name / "evaluation").iterdir()} == EVALUATION
+        files = {path.name for path in (finished.parent / name / "evaluation").iterdir()}
+        assert files == own.get(name.partition("-")[0], EVALUATION)
 
 
 def test_the_same_command_again_does_nothing(study: Study, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,7 +113,7 @@ def test_another_seed_is_another_run_with_the_same_base_and_gold(study: Study, f
     (other,) = (tmp_path / "runs/s").glob("npo-s1-*")
     assert other.name[-8:] != finished.name[-8:]
     assert RunDir(other).read_history()[0]["loss"] != RunDir(finished).read_history()[0]["loss"]
-    assert [row["seed"] for row in read(tmp_path / "runs/s/summary.json")] == [None, None, 0, 1]
+    assert [row["seed"] for row in read(tmp_path / "runs/s/summary.json")] == [None, None, None, 0, 1]
 
 
 def test_a_run_that_was_ended_while_it_was_scored_is_not_trained_again(
@@ -135,7 +150,7 @@ def test_evaluations_during_training_choose_the_best_weights(study: Study, tmp_p
     # what is stored, and therefore scored, is the best and not the last
     assert read(run / "evaluation/cutoff.json")["forget_recall"] == best["eval/forget_recall"]
     rows = read(tmp_path / "s/summary.json")
-    assert [row["method"] for row in rows] == ["base", "npo"] and rows[1]["distance_to_gold"] is None
+    assert [row["method"] for row in rows] == ["base", "prompted", "npo"] and rows[2]["distance_to_gold"] is None
 
 
 def test_a_multirun_ends_what_it_can(study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -146,7 +161,12 @@ def test_a_multirun_ends_what_it_can(study: Study, tmp_path: Path, capsys: pytes
     assert errors[1].startswith("error: 1 failed") and len(errors) == 2
     assert RunDir(the_run(tmp_path, "gradient_ascent")).finished("unlearn")
     assert not list(tmp_path.glob("*/rmu-*"))  # refused before anything was written
-    assert {row["method"] for row in read(tmp_path / "s/summary.json")} == {"base", "gold", "gradient_ascent"}
+    assert {row["method"] for row in read(tmp_path / "s/summary.json")} == {
+        "base",
+        "gold",
+        "prompted",
+        "gradient_ascent",
+    }
 
 
 @torch.no_grad()

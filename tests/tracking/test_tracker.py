@@ -87,6 +87,8 @@ def test_results_are_charts_tables_and_flat_scalars(two_runs: list[OfflineRun]) 
     assert whole.media("eval/target_tokens") == "<p>ranks only</p>"
     final = {key: value for key, value in whole.summary.items() if key.startswith("final/")}
     assert final == {"final/method": "npo", "final/cutoff_status": "pinned", "final/cutoff_year": 1939.5}
+    assert whole.summary["surprisal/level"] == 2.5 and whole.summary["generation/fluency/n_texts"] == 3
+    assert not [key for key in whole.summary if key.startswith(("surprisal/years", "generation/fluency/x"))]
 
 
 def test_delta_is_an_artifact_up_to_a_size(two_runs: list[OfflineRun]) -> None:
