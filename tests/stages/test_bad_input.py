@@ -109,7 +109,7 @@ def test_texts_that_do_not_fit_the_context(refusal: Refusal, tmp_path: Path) -> 
     assert "an item has 500 tokens, the model's context is 192: set window=192 or less" in line
     (tmp_path / "long.txt").write_text(f"{TARGET} " * 3)
     line = refusal(target__path=tmp_path / "long.txt")
-    assert "error: target '" in line and "tokens with its start, the model's context is 192: give a shorter text" in line
+    assert "error: target '" in line and "its start, the model's context is 192: give a shorter text" in line
     long = [*facts()[:-1], facts()[-1] | {"subject": "The Kettle of Many Names " * 30}]
     line = refusal(corpus__path=write_facts(tmp_path / "f.csv", long))
     assert "error: probe 'fact-1969/" in line and "the model's context is 192" in line
