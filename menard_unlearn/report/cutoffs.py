@@ -78,8 +78,7 @@ def _interval(run: Run, name: str, prefix: str, look: Look) -> dict[str, Any]:
 
 
 def _note(status: str, name: str, span: list[float]) -> dict[str, Any]:
-    """The status in the place of a point, at the end of the axis that it speaks of."""
-    place = {"left-censored": (span[0], "left"), "right-censored": (span[1], "right")}
-    x, anchor = place.get(status, ((span[0] + span[1]) / 2, "center"))
+    """The status in the place of a point: at the end of the axis that it speaks of, else at the beginning."""
+    x, anchor = (span[1], "right") if status == "right-censored" else (span[0], "left")
     text = {"left-censored": "← left-censored", "right-censored": "right-censored →"}.get(status, status)
     return {"x": x, "y": name, "text": text, "showarrow": False, "xanchor": anchor, "font": {"size": 11}}
