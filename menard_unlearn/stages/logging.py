@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from menard_unlearn.evaluation.harness.run import flat
 from menard_unlearn.evaluation.summary import summarise
 from menard_unlearn.files import digest_file
 from menard_unlearn.report.heatmap import standalone
@@ -34,6 +35,8 @@ class RunTracking:
         paths = sorted(self.run.evaluation_dir.glob("*.json"))
         found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
         tokens = found.get("target_tokens")
+        if "harness" in found:
+            found["harness"] = {key.removeprefix("harness/"): value for key, value in flat(found["harness"]).items()}
         log_results(
             self.tracker,
             summary_row=summarise(self.run.path),

@@ -18,6 +18,7 @@ from menard_unlearn.corpus.split import SplitConfig
 from menard_unlearn.corpus.statements import Statement, Templates, WordingConfig
 from menard_unlearn.errors import UserError
 from menard_unlearn.evaluation.config import EvaluationConfig
+from menard_unlearn.evaluation.harness.run import refuse_unknown
 from menard_unlearn.evaluation.items import SPLITS, Probe, SplitName
 from menard_unlearn.evaluation.material import Material
 from menard_unlearn.evaluation.prompted import preamble, prompted, sample
@@ -175,6 +176,8 @@ def prepare(settings: Settings) -> Prepared:
     beside = {"gold": settings.gold, "without_target": settings.without_target}
     inputs |= {name: identity(source) for name, source in beside.items() if source is not None}
     prepared = Prepared(settings, data, target, inputs)
+    if settings.evaluation.harness is not None:
+        refuse_unknown(settings.evaluation.harness)
     refuse_unfit(prepared, settings.model)
     vocabulary = load_tokenizer(settings.model).get_vocab()
     for name, source in beside.items():

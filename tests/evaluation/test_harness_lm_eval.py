@@ -25,7 +25,7 @@ from menard_unlearn.errors import UserError
 from menard_unlearn.evaluation.cutoff import measure
 from menard_unlearn.evaluation.harness import offline
 from menard_unlearn.evaluation.harness.config import HarnessConfig
-from menard_unlearn.evaluation.harness.run import KEYS, TASK_KEYS, run_tasks
+from menard_unlearn.evaluation.harness.run import KEYS, TASK_KEYS, refuse_unknown, run_tasks
 from menard_unlearn.evaluation.harness.samples import items_from_samples
 from menard_unlearn.evaluation.harness.study import Study
 from menard_unlearn.evaluation.items import ItemScore, score_probes
@@ -109,6 +109,8 @@ def test_an_unknown_task_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, tmp
     config = HarnessConfig(tasks=("menard_grammar", "nonsense"), limit=1, num_fewshot=None, batch_size=1)
     with pytest.raises(UserError, match=r"has no nonsense: see `lm_eval ls tasks`"):
         run_tasks(llama(), byte_tokenizer(), config)
+    with pytest.raises(UserError, match=r"has no nonsense"):  # which needs no model
+        refuse_unknown(config)
 
 
 def test_folders_of_known_tasks_are_found_without_reading_all() -> None:

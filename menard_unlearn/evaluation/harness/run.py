@@ -47,6 +47,11 @@ def run_tasks(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config
     return table(_adapter().evaluate(model, tokenizer, config), config)
 
 
+def refuse_unknown(config: HarnessConfig) -> None:
+    """Raises UserError where lm-eval is missing or does not know a task, before anything is scored."""
+    _adapter().task_manager(config.tasks)
+
+
 def table(raw: Mapping[str, Any], config: HarnessConfig) -> dict[str, Any]:
     """Results as lm-eval returns them, in our form."""
     tasks, left_out = {}, []
