@@ -12,6 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from menard_unlearn.corpus.batches import TokenItem
 from menard_unlearn.corpus.encoding import encode_statement
+from menard_unlearn.corpus.statements import Statement
+from menard_unlearn.corpus.study import StudyData
 from menard_unlearn.errors import UserError
 from menard_unlearn.evaluation.tokens import pad_id
 from menard_unlearn.files import replace
@@ -57,6 +59,33 @@ class ItemScore:
     """Nats of the answer given the prompt."""
     n_tokens: int
     """Number of answer tokens."""
+
+
+def sides(data: StudyData) -> dict[str, SplitName]:
+    """Id of what is on either side → its side."""
+    return {item.id: name for name in SPLITS for item in getattr(data.split, name)}
+
+
+def probes_of(data: StudyData) -> list[Probe]:
+    """The probes of every fact on either side."""
+    side = sides(data)
+    return [probe(piece, side[piece.fact.id]) for piece in data.wording.probes if piece.fact.id in side]
+
+
+def probe(statement: Statement, split: SplitName) -> Probe:
+    """A statement whose answer is asked for, of a fact on this side."""
+    fact = statement.fact
+    return Probe(
+        id=statement.id,
+        fact_id=fact.id,
+        year=fact.year,
+        category=fact.category,
+        split=split,
+        prompt=statement.prompt,
+        answer=statement.answer,
+        states_year=statement.states_year,
+        question=statement.question,
+    )
 
 
 def score_probes(

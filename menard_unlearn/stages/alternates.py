@@ -21,11 +21,11 @@ from menard_unlearn.corpus.alternates import (
 from menard_unlearn.corpus.batches import TokenItem
 from menard_unlearn.corpus.documents import Document, Fact
 from menard_unlearn.corpus.statements import Statement, Templates
+from menard_unlearn.corpus.study import StudyData
 from menard_unlearn.files import canonical, digest_text
 from menard_unlearn.files import replace as replace_file
 from menard_unlearn.methods.base import Alternates
 from menard_unlearn.models.load import LoadedModel
-from menard_unlearn.stages.data import StudyData
 from menard_unlearn.training.generation import prompts, unwritable, write
 
 FORMAT = "menard-alternates-1"

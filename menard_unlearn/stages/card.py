@@ -13,13 +13,13 @@ from pathlib import Path
 from menard_unlearn.config import build
 from menard_unlearn.corpus.dating import Era, era
 from menard_unlearn.corpus.statements import Statement
-from menard_unlearn.evaluation.items import score_probes
+from menard_unlearn.corpus.study import StudyData
+from menard_unlearn.evaluation.items import probe, score_probes
 from menard_unlearn.evaluation.reproduction import reproduce
 from menard_unlearn.evaluation.target import Target
 from menard_unlearn.files import replace as replace_file
 from menard_unlearn.models.load import LoadedModel, ModelSource, load
-from menard_unlearn.stages.data import StudyData
-from menard_unlearn.stages.settings import Settings, probe
+from menard_unlearn.stages.settings import Settings
 
 FIGURES = {
     "trained_before": "recall of facts up to the cutoff in wordings that these facts were trained in",

@@ -17,11 +17,12 @@ from transformers import PreTrainedTokenizerBase
 
 from menard_unlearn.config import build
 from menard_unlearn.corpus.split import SplitConfig
+from menard_unlearn.corpus.study import StudyData, study_data
 from menard_unlearn.errors import UserError
 from menard_unlearn.files import canonical, digest_text, write_json
 from menard_unlearn.models.tokenizer import train_tokenizer
 from menard_unlearn.stages.card import card, write_card
-from menard_unlearn.stages.data import VARIANTS, StudyData, pretraining_rows, pretraining_texts, study_data
+from menard_unlearn.stages.data import VARIANTS, pretraining_rows, pretraining_texts
 from menard_unlearn.stages.settings import Settings, the_target
 from menard_unlearn.training.pretrain import PretrainConfig, Rows, pretrain
 

@@ -15,16 +15,17 @@ from menard_unlearn.corpus.documents import Document, Fact
 from menard_unlearn.corpus.encoding import beginning
 from menard_unlearn.corpus.sources import Corpus
 from menard_unlearn.corpus.split import SplitConfig
-from menard_unlearn.corpus.statements import Statement, Templates, WordingConfig
+from menard_unlearn.corpus.statements import Templates, WordingConfig
+from menard_unlearn.corpus.study import StudyData, study_data
 from menard_unlearn.errors import UserError
 from menard_unlearn.evaluation.config import EvaluationConfig
 from menard_unlearn.evaluation.harness.run import refuse_unknown
-from menard_unlearn.evaluation.items import SPLITS, Probe, SplitName
+from menard_unlearn.evaluation.items import Probe, probes_of, sides
 from menard_unlearn.evaluation.material import Material
 from menard_unlearn.evaluation.prompted import preamble, prompted, sample
 from menard_unlearn.evaluation.target import Target, TargetConfig, load_target
 from menard_unlearn.models.load import ModelSource, context_of, identity, load_config, load_tokenizer
-from menard_unlearn.stages.data import StudyData, pretraining_texts, study_data
+from menard_unlearn.stages.data import pretraining_texts
 from menard_unlearn.tracking.tracker import TrackingConfig
 
 EXCERPT = 4000
@@ -87,22 +88,6 @@ class Settings:
         return build({**self.plain["model"], "path": path, "gold": None, "without_target": None}, ModelSource)
 
 
-def probe(statement: Statement, split: SplitName) -> Probe:
-    """A statement whose answer is asked for, of a fact on this side."""
-    fact = statement.fact
-    return Probe(
-        id=statement.id,
-        fact_id=fact.id,
-        year=fact.year,
-        category=fact.category,
-        split=split,
-        prompt=statement.prompt,
-        answer=statement.answer,
-        states_year=statement.states_year,
-        question=statement.question,
-    )
-
-
 @dataclass(frozen=True)
 class Prepared:
     """The corpus and the target, read and divided."""
@@ -116,8 +101,7 @@ class Prepared:
     @property
     def probes(self) -> list[Probe]:
         """The probes of every fact on either side."""
-        side = self._sides(self.data.split)
-        return [probe(s, side[s.fact.id]) for s in self.data.wording.probes if s.fact.id in side]
+        return probes_of(self.data)
 
     @property
     def material(self) -> Material:
@@ -129,7 +113,7 @@ class Prepared:
             facts=data.corpus.facts,
             wording=data.wording,
             templates=data.corpus.templates or Templates.read(),
-            side=self._sides(data.split),
+            side=sides(data),
             documents=data.corpus.documents,
             retain_texts=tuple(self.heldout_retain_texts),
             neutral_texts=data.corpus.neutral,
@@ -144,10 +128,6 @@ class Prepared:
         config = self.settings.evaluation.prompted
         words = preamble(config, self.settings.split.parsed_cutoff)
         return prompted(sample(self.probes, config), words) if config.per_year else []
-
-    @staticmethod
-    def _sides(split: Any) -> dict[str, SplitName]:
-        return {item.id: name for name in SPLITS for item in getattr(split, name)}
 
     @property
     def heldout_retain_texts(self) -> list[str]:

@@ -18,6 +18,7 @@ from menard_unlearn.config import build, conf_dir
 from menard_unlearn.corpus.almanac import timeless_statements
 from menard_unlearn.corpus.batches import TokenItem
 from menard_unlearn.corpus.encoding import encode_statement
+from menard_unlearn.corpus.study import study_data
 from menard_unlearn.errors import UserError
 from menard_unlearn.evaluation.harness import offline
 from menard_unlearn.evaluation.harness.config import HarnessConfig
@@ -27,7 +28,6 @@ from menard_unlearn.evaluation.harness.run import KEYS, METRIC_KEYS, TASK_KEYS, 
 from menard_unlearn.evaluation.harness.samples import asked_probes, asked_texts, items_from_samples
 from menard_unlearn.evaluation.harness.study import Study
 from menard_unlearn.models.load import EMBEDDED
-from menard_unlearn.stages.data import study_data
 from menard_unlearn.stages.settings import Prepared
 
 CONFIG = HarnessConfig(tasks=("menard_utility",), limit=None, num_fewshot=None, batch_size=8)

@@ -17,11 +17,12 @@ from menard_unlearn.corpus.pairs import PairedDataset
 from menard_unlearn.corpus.sources import corpus_data
 from menard_unlearn.corpus.split import SplitConfig
 from menard_unlearn.corpus.statements import Templates, WordingConfig
+from menard_unlearn.corpus.study import StudyData, study_data
 from menard_unlearn.errors import UserError
 from menard_unlearn.methods.base import Alternates
 from menard_unlearn.models.load import LoadedModel, ModelSource, load
 from menard_unlearn.stages.alternates import alternates
-from menard_unlearn.stages.data import StudyData, study_data, token_items
+from menard_unlearn.stages.data import token_items
 
 REFUSALS = ("I don't know.", "Nobody can say.")
 COLUMN = Alternates("column", (), "", 0.0)

@@ -13,11 +13,11 @@ from tiny_study import Study, read
 from menard_unlearn import compose
 from menard_unlearn.corpus.dating import Era, era
 from menard_unlearn.corpus.statements import Statement
+from menard_unlearn.corpus.study import StudyData, study_data
 from menard_unlearn.evaluation.items import Probe, score_probes
 from menard_unlearn.evaluation.reproduction import reproduce
 from menard_unlearn.models.load import EMBEDDED, LoadedModel, load
 from menard_unlearn.stages.card import FIGURES, permuted_answers, write_card
-from menard_unlearn.stages.data import StudyData, study_data
 from menard_unlearn.stages.settings import Settings, the_target
 
 SAMPLE = 150

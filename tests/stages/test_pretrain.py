@@ -17,10 +17,11 @@ from menard_unlearn import cli, compose
 from menard_unlearn.config import build
 from menard_unlearn.corpus.dating import Era, era
 from menard_unlearn.corpus.split import quotes_target
+from menard_unlearn.corpus.study import StudyData, study_data
 from menard_unlearn.errors import UserError
 from menard_unlearn.evaluation.tokens import decoded
 from menard_unlearn.models.load import EMBEDDED
-from menard_unlearn.stages.data import VARIANTS, StudyData, study_data
+from menard_unlearn.stages.data import VARIANTS
 from menard_unlearn.stages.pretrain import recipe_tokenizer, rows_digest, variant_rows
 from menard_unlearn.stages.settings import Settings, the_target
 from menard_unlearn.training.pretrain import PlannedBatches, PretrainConfig, Rows, plan, pretrain

@@ -7,7 +7,7 @@ names is the shipped default: the almanac, the embedded target, the cutoff 1939-
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -18,12 +18,12 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from menard_unlearn.config import build, conf_dir
 from menard_unlearn.corpus.almanac import TARGET_TITLE, control_text, target_text
-from menard_unlearn.corpus.documents import Document, Fact
 from menard_unlearn.corpus.sources import Corpus
-from menard_unlearn.corpus.split import Split, SplitConfig, quotes_target, split
-from menard_unlearn.corpus.statements import Statement, Templates, WordingConfig, statements
+from menard_unlearn.corpus.split import SplitConfig
+from menard_unlearn.corpus.statements import WordingConfig
+from menard_unlearn.corpus.study import study_data
 from menard_unlearn.errors import UserError
-from menard_unlearn.evaluation.items import SPLITS, Probe
+from menard_unlearn.evaluation.items import Probe, probes_of
 from menard_unlearn.evaluation.target import Target, TargetConfig, load_target
 from menard_unlearn.models.load import context_of, resolve
 from menard_unlearn.statistics.cutoff import Rules
@@ -113,42 +113,9 @@ class Study:
     def probes(self) -> list[Probe]:
         """The probes of every fact on either side of the cutoff, as `menard evaluate` asks them."""
         corpus = build(self.sections["corpus"], Corpus).load()
-        wording = build(self.sections["wording"], WordingConfig)
-        divided = _divided([*corpus.facts, *corpus.documents], build(self.sections["split"], SplitConfig), self.target)
-        side = {item.id: name for name in SPLITS for item in getattr(divided, name)}
-        asked = statements(corpus.facts, corpus.templates or Templates.read(), wording).probes
-        return [_probe(found, side[found.fact.id]) for found in asked if found.fact.id in side]
-
-
-def _divided(items: Sequence[Document | Fact], config: SplitConfig, target: Target) -> Split[Document | Fact]:
-    """The split, with the target and its editions among the items: how many are held out depends on them."""
-    texts = [target.whole, *(edition.whole for edition in target.editions)]
-    if config.forget_target:
-        ids = ["target", *(f"target-{number}" for number in range(1, len(texts)))]
-        own = [Document(id, text, config.parsed_cutoff, "target") for id, text in zip(ids, texts, strict=True)]
-        items = [*items, *own]
-    return split(
-        items,
-        config,
-        is_target=lambda item: (
-            isinstance(item, Document) and (item.id == "target" or any(quotes_target(item.text, t) for t in texts))
-        ),
-    )
-
-
-def _probe(statement: Statement, side: Any) -> Probe:
-    fact = statement.fact
-    return Probe(
-        id=statement.id,
-        fact_id=fact.id,
-        year=fact.year,
-        category=fact.category,
-        split=side,
-        prompt=statement.prompt,
-        answer=statement.answer,
-        states_year=statement.states_year,
-        question=statement.question,
-    )
+        split, wording = build(self.sections["split"], SplitConfig), build(self.sections["wording"], WordingConfig)
+        editions = [edition.whole for edition in self.target.editions]
+        return probes_of(study_data(corpus, split, wording, self.target.whole, editions))
 
 
 def _yaml(path: Path, what: str) -> dict[str, Any]:
