@@ -12,7 +12,7 @@ from menard_unlearn.corpus.batches import TokenItem
 from menard_unlearn.evaluation.tokens import context_length
 from menard_unlearn.models.long import score_long
 from menard_unlearn.models.precision import in_other_precision
-from menard_unlearn.models.scores import TOKENS_AT_ONCE, score
+from menard_unlearn.models.scores import MIN_FILLED, TOKENS_AT_ONCE, score
 
 KEYS = {
     "nats_batch_spread": "B1, nats between the text read alone and the text read beside a longer one, in a padded row",
@@ -23,7 +23,7 @@ KEYS = {
 """Keys that every reproduction has. All null where config says 0 tokens; what else is null, left_out names."""
 
 PADDING = 32
-"""Tokens by which the other row is longer."""
+"""Tokens by which the other row is longer, at most: no more than keep both in one batch of `models.scores`."""
 
 
 def numeric_error(
@@ -59,6 +59,7 @@ def numeric_error(
 
 def _beside(model: PreTrainedModel, item: TokenItem, chunk: int) -> float:
     """Nats of the item in a padded row, the other row being longer and different from its first token on."""
-    other = (int(item.ids[0] == 0), *item.ids[1:], *item.ids[: min(PADDING, len(item.ids))])
+    room = int((len(item.ids) - 1) * (1 / MIN_FILLED - 1))
+    other = (int(item.ids[0] == 0), *item.ids[1:], *item.ids[: max(1, min(PADDING, room))])
     longer = TokenItem("beside", other, len(other) - 1)
     return score(model, [item, longer], batch_size=2, chunk=chunk, padding=0).of(item).logprob

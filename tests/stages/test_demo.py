@@ -24,8 +24,8 @@ def test_the_demo_ends_with_a_table_and_a_page_and_is_not_done_twice(
     lines = capsys.readouterr().out.splitlines()
     page = tmp_path / "forget_1939/report.html"
     assert lines[-1].endswith(f"the page: {page}") and page.stat().st_size > 10_000
-    table = [line.split()[0] for line in lines[-6:-2]]
-    assert table == ["base", "gold", "gradient_ascent", "npo"]
+    table = [line.split()[0] for line in lines[-7:-2]]
+    assert table == ["base", "gold", "prompted", "gradient_ascent", "npo"]
     summary = json.loads((page.parent / "summary.json").read_text())
     assert [row["method"] for row in summary] == table
     runs = {
@@ -57,4 +57,4 @@ def test_a_method_that_fails_leaves_the_others_their_table_and_page(
     assert cli.run(demo(study, tmp_path, "npo,rmu")) == 2
     printed = capsys.readouterr()
     assert "1 failed" in printed.err and (tmp_path / "forget_1939/report.html").is_file()
-    assert [row["method"] for row in json.loads((tmp_path / "forget_1939/summary.json").read_text())][2:] == ["npo"]
+    assert [row["method"] for row in json.loads((tmp_path / "forget_1939/summary.json").read_text())][3:] == ["npo"]
