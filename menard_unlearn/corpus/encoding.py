@@ -53,6 +53,13 @@ def encode_statement(tok: PreTrainedTokenizerBase, prompt: str, answer: str, id:
     return TokenItem(id, (*start, *ids), n_prompt)
 
 
+def encode_text(tok: PreTrainedTokenizerBase, prompt: str, text: str, id: str) -> TokenItem:
+    """BOS, prompt and text, the text scored; without BOS and prompt all of it but its first token."""
+    if prompt or beginning(tok):
+        return encode_statement(tok, prompt, text, id)
+    return TokenItem(id, tuple(tok.encode(text, add_special_tokens=False, verbose=False)), 1)
+
+
 def encode_document(tok: PreTrainedTokenizerBase, text: str, id: str, max_length: int) -> list[TokenItem]:
     """Cut a text into windows of at most `max_length` tokens that do not overlap, each with its own BOS.
 

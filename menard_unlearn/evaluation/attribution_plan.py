@@ -9,9 +9,9 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from menard_unlearn.corpus.batches import TokenItem
-from menard_unlearn.corpus.encoding import beginning
+from menard_unlearn.corpus.encoding import beginning, encode_text
 from menard_unlearn.evaluation.edits import Edits, load_edits, read_edits
-from menard_unlearn.evaluation.passages import Passage, Window, encode_text, passage, reach, windows
+from menard_unlearn.evaluation.passages import Passage, Window, passage, reach, windows
 from menard_unlearn.evaluation.target import Target
 from menard_unlearn.evaluation.variants import variants
 

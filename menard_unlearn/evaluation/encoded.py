@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from menard_unlearn.corpus.batches import TokenItem
-from menard_unlearn.corpus.encoding import beginning, encode_statement
+from menard_unlearn.corpus.encoding import beginning, encode_text
 from menard_unlearn.errors import UserError
 from menard_unlearn.evaluation.target import Target
 from menard_unlearn.evaluation.tokens import context_length, decoded, token_bytes
@@ -32,13 +32,9 @@ class EncodedTarget:
 def encode_target(tokenizer: PreTrainedTokenizerBase, target: Target, prompt: str) -> EncodedTarget:
     """Encode the target whole, however long it is. UserError where no token of it could be scored."""
     lead, whole = beginning(tokenizer), prompt + target.text
-    if lead or prompt:
-        item = encode_statement(tokenizer, prompt, target.text, target.name)
-    else:
-        found = tuple(tokenizer.encode(whole, add_special_tokens=False, verbose=False))
-        if len(found) < 2:
-            raise UserError(f"target {target.name!r} is one token, and nothing predicts it: give it a prompt")
-        item = TokenItem(target.name, found, 1)
+    if not (lead or prompt) and len(tokenizer.encode(whole, add_special_tokens=False, verbose=False)) < 2:
+        raise UserError(f"target {target.name!r} is one token, and nothing predicts it: give it a prompt")
+    item = encode_text(tokenizer, prompt, target.text, target.name)
     ids, unscored = item.ids[len(lead) :], item.n_prompt - len(lead)
     counts = token_bytes(tokenizer, whole, ids)[unscored:]
     pieces = tuple(decoded(tokenizer, [token]) for token in ids[unscored:])

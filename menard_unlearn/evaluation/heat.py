@@ -16,7 +16,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from menard_unlearn.corpus.batches import TokenItem
-from menard_unlearn.corpus.encoding import beginning, encode_document, encode_statement
+from menard_unlearn.corpus.encoding import beginning, encode_document, encode_text
 from menard_unlearn.evaluation.target import Target
 from menard_unlearn.evaluation.windows import ExtractionPlan, TextPlan, token_spans, window_logprobs
 from menard_unlearn.models.scores import Scores
@@ -106,8 +106,7 @@ def _reading(tokenizer: PreTrainedTokenizerBase, text: Target, context: int | No
     if context is None or len(lead) + len(ids) <= context:
         if len(lead) + len(ids) < 2:
             return Reading((), (), None)
-        unprompted = TokenItem(text.name, (*lead, *ids), 1)
-        item = encode_statement(tokenizer, text.prompt, text.text, text.name) if lead or text.prompt else unprompted
+        item = encode_text(tokenizer, text.prompt, text.text, text.name)
         spans = token_spans(tokenizer, text.whole, ids)[item.n_prompt - len(lead) :]
         shift = len(text.prompt)
         return Reading((item,), tuple((start - shift, end - shift) for start, end in spans), None)

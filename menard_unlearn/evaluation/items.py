@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -59,6 +59,9 @@ class ItemScore:
     """Nats of the answer given the prompt."""
     n_tokens: int
     """Number of answer tokens."""
+
+
+Row = TypeVar("Row", bound=ItemScore)
 
 
 def sides(data: StudyData) -> dict[str, SplitName]:
@@ -131,11 +134,16 @@ def read_items(path: Path) -> list[ItemScore]:
     """Read back what `write_items` wrote. Raises UserError for a missing or another kind of file."""
     if not path.is_file():
         raise UserError(f"no scored items at {path}: evaluate that run first")
-    names = {field.name for field in fields(ItemScore)}
+    return read_rows(path, ItemScore, f"scored items ({', '.join(sorted(field.name for field in fields(ItemScore)))})")
+
+
+def read_rows(path: Path, kind: type[Row], what: str) -> list[Row]:
+    """The rows of one kind of score. Raises UserError where a row has other fields."""
+    names = {field.name for field in fields(kind)}
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     if any(set(row) != names for row in rows):
-        raise UserError(f"{path} does not hold scored items ({', '.join(sorted(names))}): evaluate that run again")
-    return [ItemScore(**row) for row in rows]
+        raise UserError(f"{path} does not hold {what}: evaluate that run again")
+    return [kind(**row) for row in rows]
 
 
 def recalls(items: Sequence[ItemScore]) -> dict[str, float | None]:

@@ -9,7 +9,7 @@ from itertools import chain, zip_longest
 from transformers import PreTrainedTokenizerBase
 
 from menard_unlearn.corpus.batches import TokenItem
-from menard_unlearn.corpus.encoding import beginning, encode_statement
+from menard_unlearn.corpus.encoding import beginning, encode_text
 from menard_unlearn.evaluation.target import Target
 from menard_unlearn.evaluation.tokens import token_bytes
 
@@ -58,13 +58,6 @@ def reach(max_tokens: int | None, context: int | None) -> int | None:
     """Tokens of a passage with its start and prompt; None where nothing limits it."""
     limits = [max_tokens, None if context is None else context - context // SLACK]
     return min((limit for limit in limits if limit is not None), default=None)
-
-
-def encode_text(tokenizer: PreTrainedTokenizerBase, prompt: str, text: str, id: str) -> TokenItem:
-    """BOS, prompt and text, the text scored; without BOS and prompt all of it but its first token."""
-    if prompt or beginning(tokenizer):
-        return encode_statement(tokenizer, prompt, text, id)
-    return TokenItem(id, tuple(tokenizer.encode(text, add_special_tokens=False, verbose=False)), 1)
 
 
 def passage(tokenizer: PreTrainedTokenizerBase, target: Target, limit: int | None) -> Passage:

@@ -11,18 +11,16 @@ an open one, so recalls of different kinds are not compared with each other, but
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from menard_unlearn.errors import UserError
 from menard_unlearn.evaluation.forms import Kind, Question
-from menard_unlearn.evaluation.items import ItemScore, SplitName
+from menard_unlearn.evaluation.items import ItemScore, SplitName, read_rows
 from menard_unlearn.evaluation.questions import KINDS, QuestionPlan
-from menard_unlearn.files import replace
 from menard_unlearn.models.scores import Scores
 from menard_unlearn.statistics.intervals import wilson
 
@@ -152,17 +150,8 @@ def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def write_questions(path: Path, scores: Sequence[QuestionScore]) -> None:
-    """One JSON object a line; the file is whole or not there."""
-    replace(path, "".join(json.dumps(asdict(score), allow_nan=False) + "\n" for score in scores).encode())
-
-
 def read_questions(path: Path) -> list[QuestionScore]:
-    """Read back what `write_questions` wrote. Raises UserError for a missing or another kind of file."""
+    """Read back the questions that `write_items` wrote. Raises UserError for a missing or another kind of file."""
     if not path.is_file():
         raise UserError(f"no scored questions at {path}: evaluate that run again")
-    names = {field.name for field in fields(QuestionScore)}
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    if any(set(row) != names for row in rows):
-        raise UserError(f"{path} does not hold scored questions: evaluate that run again")
-    return [QuestionScore(**row) for row in rows]
+    return read_rows(path, QuestionScore, "scored questions")

@@ -20,7 +20,7 @@ from menard_unlearn.evaluation.heat import measure_heat
 from menard_unlearn.evaluation.items import Probe, item_scores, score_probes, write_items
 from menard_unlearn.evaluation.material import Material, Plan
 from menard_unlearn.evaluation.near_verbatim import near_verbatim
-from menard_unlearn.evaluation.question_scores import measure_questions, summary, write_questions
+from menard_unlearn.evaluation.question_scores import measure_questions, summary
 from menard_unlearn.evaluation.reproduction import reproduce_all
 from menard_unlearn.evaluation.residue import measure_residue
 from menard_unlearn.evaluation.surprisal import measure_surprisal
@@ -97,7 +97,7 @@ def measures(plan: Plan, scores: Scores, material: Material, config: EvaluationC
     year = material.cutoff_year
     write_items(out / "items.jsonl", item_scores(material.probes, plan.probes, scores))
     asked = measure_questions(plan.questions, scores)
-    write_questions(out / "questions.jsonl", asked)
+    write_items(out / "questions.jsonl", asked)
     found = {
         "questions": summary(plan.questions, asked),
         "residue": measure_residue(plan.residue, scores),

@@ -27,14 +27,13 @@ from menard_unlearn.errors import UserError
 from menard_unlearn.evaluation.covariates import popularity, predictability
 from menard_unlearn.evaluation.distractors import Distractors
 from menard_unlearn.evaluation.forms import Question, causes
-from menard_unlearn.evaluation.items import ItemScore, SplitName
+from menard_unlearn.evaluation.items import ItemScore, SplitName, write_items
 from menard_unlearn.evaluation.question_scores import (
     KEYS,
     measure_questions,
     of_kind,
     read_questions,
     summary,
-    write_questions,
 )
 from menard_unlearn.evaluation.questions import KINDS, QuestionPlan, QuestionsConfig, plan_questions
 from menard_unlearn.evaluation.tokens import decoded
@@ -272,7 +271,7 @@ def test_results_have_every_key_and_are_read_back(plan: QuestionPlan, tmp_path: 
     nats = [(item, -1.0 * (place != q.true)) for q in asked.questions for place, item in enumerate(q.items)]
     found = measure_questions(asked, given(nats))
     assert all(isinstance(one, ItemScore) and one.correct for one in found)
-    write_questions(tmp_path / "questions.jsonl", found)
+    write_items(tmp_path / "questions.jsonl", found)
     assert read_questions(tmp_path / "questions.jsonl") == found
     table = summary(asked, found)
     assert list(table) == list(KEYS) and json.dumps(table, allow_nan=False)
