@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 import yaml
 
-from menard_unlearn.errors import UserError
+from menard_unlearn.errors import Busy, UserError
 from menard_unlearn.files import canonical, digest_file, digest_files, digest_text, refuse_nan, replace, write_json
 from menard_unlearn.memory import peak_memory_mb, reset_peak_memory
 
@@ -36,8 +36,13 @@ __all__ = [
     "write_json",
 ]
 
-VOLATILE = ("tracking", "cache", "hydra", "runs_dir", "study", "resume")
+VOLATILE = ("tracking", "cache", "hydra", "runs_dir", "study", "resume", "objective")
 """Top-level keys that say where or how a run is kept, never what it computes."""
+
+POLL_SECONDS = 1.0
+LOOK_SECONDS = (0.01, 0.03, 0.1)
+"""Pauses before a lock that cannot be had counts as another process's."""
+JOB_VARIABLE, LOG_VARIABLE = "MENARD_JOB", "MENARD_LOG"
 
 RECORDED_PACKAGES = ("menard-unlearn", "torch", "transformers", "tokenizers", "datasets", "accelerate", "numpy")
 
@@ -122,11 +127,54 @@ class RunDir:
             "inputs": dict(inputs),
             "seconds": seconds,
             "peak_memory_mb": peak_memory_mb,
-            "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "finished_at": _now(),
             "versions": _versions(),
             "results": dict(results or {}),
         }
         write_json(self.manifest_path(stage), manifest)
+
+    @property
+    def failure_path(self) -> Path:
+        """Why the last attempt failed; it is not there while none has, and goes when the next one begins."""
+        return self.path / "failure.json"
+
+    def failure(self) -> dict[str, Any] | None:
+        """What `write_failure` recorded of the last attempt, or None where it did not fail."""
+        try:
+            return json.loads(self.failure_path.read_text(encoding="utf-8"))
+        except FileNotFoundError:  # of a run that never failed, or is being tried again just now
+            return None
+
+    def write_failure(self, error: BaseException | str) -> None:
+        """Record in one line why an attempt ended, where, and in which log the rest is to be read.
+
+        A scheduled job names itself and its log in `MENARD_JOB` and `MENARD_LOG`.
+        """
+        failure = {
+            "error": " ".join(str(error).split()) or type(error).__name__,
+            "kind": "Stopped" if isinstance(error, str) else type(error).__name__,
+            "at": _now(),
+            "host": platform.node(),
+            "job": os.environ.get(JOB_VARIABLE),
+            "log": os.environ.get(LOG_VARIABLE),
+        }
+        write_json(self.failure_path, failure)
+
+    @contextlib.contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Hold the directory and work in it; an error on the way out is recorded.
+
+        Being told to stop, by a signal or at the keyboard, is no failure. Raises `Busy` where another process is at
+        work here.
+        """
+        with self.lock():
+            self.failure_path.unlink(missing_ok=True)
+            try:
+                yield
+            except Exception as error:
+                with contextlib.suppress(OSError):  # a full disk must not hide its own error
+                    self.write_failure(error)
+                raise
 
     def append_history(self, row: Mapping[str, Any]) -> None:
         """Add one row; a line that a killed process left unfinished is dropped first."""
@@ -160,13 +208,27 @@ class RunDir:
         """Hold the directory against other processes; the kernel lets go when this one dies, however it dies."""
         self.path.mkdir(parents=True, exist_ok=True)
         with open(self._lock_path, "ab+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"{self.path} is in use by process {_text(file)}: wait for it or stop it") from None
+            if not _held(file):
+                raise Busy(f"{self.path} is in use by process {_text(file)}: wait for it or stop it")
             file.truncate(0)
             file.write(f"{os.getpid()} on {platform.node()}".encode())
             file.flush()
+            yield
+
+    @contextlib.contextmanager
+    def waiting_lock(self) -> Iterator[None]:
+        """The lock, as soon as another process lets go of it."""
+        with contextlib.ExitStack() as held:
+            waited = False
+            while True:
+                try:
+                    held.enter_context(self.lock())
+                    break
+                except Busy as busy:
+                    if not waited:
+                        print(f"waiting: {str(busy).partition(':')[0]}", flush=True)
+                    waited = True
+                    time.sleep(POLL_SECONDS)
             yield
 
     def holder(self) -> str | None:
@@ -183,6 +245,22 @@ class RunDir:
     @property
     def _lock_path(self) -> Path:
         return self.path / ".lock"
+
+
+def _held(file: BinaryIO) -> bool:
+    """Take the lock if it is free. Who only looks (`holder`) has it for an instant, which is no reason to give up."""
+    for seconds in (*LOOK_SECONDS, None):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if seconds is not None:
+                time.sleep(seconds)
+    return False
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def _text(file: BinaryIO) -> str:

@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from menard_unlearn.errors import UserError
 
@@ -133,8 +134,21 @@ def apply_delta(model: nn.Module, delta: Mapping[str, Tensor] | Delta) -> None:
         for name, parameter in named(model, tensors).items():
             if isinstance(tensors, Adapters):
                 parameter.copy_(parameter.float() + tensors.change(name).to(parameter.device))
+            elif isinstance(parameter, DTensor):
+                parameter.copy_(part(tensors[name], parameter))
             else:
                 parameter.copy_(tensors[name])
+
+
+def whole(value: Tensor) -> Tensor:
+    """The tensor itself, or what all processes hold of it put together; a sharded one must be asked for by all."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def part(value: Tensor, like: DTensor) -> DTensor:
+    """A whole tensor, which every process has, divided as another one is."""
+    on_device = value.to(like.device, like.dtype)
+    return distribute_tensor(on_device, like.device_mesh, like.placements, src_data_rank=None)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,10 +23,12 @@ from menard_unlearn.corpus.batches import TokenItem
 from menard_unlearn.corpus.documents import Document, Fact
 from menard_unlearn.corpus.statements import Statement, Templates
 from menard_unlearn.corpus.study import StudyData
+from menard_unlearn.errors import UserError
 from menard_unlearn.files import canonical, digest_text
 from menard_unlearn.files import replace as replace_file
 from menard_unlearn.methods.base import Alternates
 from menard_unlearn.models.load import LoadedModel
+from menard_unlearn.run import RunDir
 from menard_unlearn.training.generation import prompts, unwritable, write
 
 FORMAT = "menard-alternates-1"
@@ -47,8 +50,8 @@ def alternates(
 
     `forget` and `retain` are `token_items` of what `data` says is trained on. `base` is called where the base model has
     to write, which it does once: what it wrote lies in `folder` for all runs with the same items and `identity` (that
-    of the model and of its dtype), also for processes that write it at the same moment. Raises UserError where the data
-    holds no other answer.
+    of the model and of its dtype); of processes that need it at the same moment one writes, and the others wait. Raises
+    UserError where the data holds no other answer.
     """
     if spec.source == "model":
         return _written(spec, forget, base, identity, folder)
@@ -86,9 +89,20 @@ def _written(
     key = digest_text(canonical([FORMAT, spec.prefix, spec.temperature, identity, asked]))
     path = folder / f"alternates-{key[:16]}.json"
     if not path.is_file():
-        _write(spec, forget, base(), path)
-    answers = json.loads(path.read_text(encoding="utf-8"))["answers"]
+        # One alone: on another GPU the base may write other words, and a run that is resumed would read those
+        with RunDir(folder / f".{key[:16]}").waiting_lock():
+            # By a list of the folder: a look-up may answer from before, where another node has written it meanwhile
+            if path.name not in os.listdir(folder):
+                _write(spec, forget, base(), path)
+    answers = _read(path)
     return {item.id: replace(item, ids=(*item.ids[: item.n_prompt], *answers[item.id])) for item in forget}
+
+
+def _read(path: Path) -> dict[str, list[int]]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["answers"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not what a base model wrote: delete it, and it is written again") from error
 
 
 def _write(spec: Alternates, forget: Sequence[TokenItem], loaded: LoadedModel, path: Path) -> None:

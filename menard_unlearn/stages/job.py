@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from menard_unlearn.config import build
 from menard_unlearn.corpus.batches import TokenItem
 from menard_unlearn.errors import UserError
+from menard_unlearn.files import canonical
 from menard_unlearn.methods.base import Method, Recipe
 from menard_unlearn.methods.kinds import Wrapper
 from menard_unlearn.models.architecture import check_layer
@@ -16,7 +17,11 @@ from menard_unlearn.run import RunDir, run_id
 from menard_unlearn.stages.settings import Prepared, Settings, prepare
 from menard_unlearn.training.cache import CacheConfig
 from menard_unlearn.training.config import TrainerConfig
-from menard_unlearn.training.memory import estimate, refuse_too_large
+from menard_unlearn.training.memory import estimate, processes_of, refuse_too_large
+from menard_unlearn.training.torchrun import Machines
+
+READ = ("corpus", "model", "target", "split", "wording", "evaluation")
+"""What decides which corpus, target and models are read, and what is asked of them."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,11 @@ class Job:
     run: RunDir
 
     @classmethod
-    def of(cls, settings: Settings) -> Job:
-        """Build and read everything. Raises UserError at the first that is wrong."""
+    def of(cls, settings: Settings, known: dict[str, Prepared] | None = None) -> Job:
+        """Build and read everything. Raises UserError at the first that is wrong.
+
+        `known` keeps what was read, for the other jobs of a sweep that are planned in one go.
+        """
         plain = settings.plain
         recipe = build(plain["method"], Recipe)
         wrapper = None if plain["wrapper"] is None else build(plain["wrapper"], Wrapper)
@@ -49,7 +57,7 @@ class Job:
                 "set model.gold=<folder or id of a model that never saw what is forgotten>"
             )
         _check_layer(recipe, settings)
-        prepared = prepare(settings)
+        prepared = prepared_once(settings, {} if known is None else known)
         identity = run_id(plain, prepared.inputs)
         name, seed = _name(plain["method_name"], plain["wrapper_name"], wrapper), int(plain["seed"])
         run = RunDir(settings.study_dir / f"{name}-s{seed}-{identity[:8]}")
@@ -75,9 +83,22 @@ class Job:
             advice = f"set window={context} or less" if self.window > context else "shorten the longest fact"
             raise UserError(f"an item has {length} tokens, the model's context is {context}: {advice}")
         needed = estimate(
-            config, self.trainer, dtype=DTYPES[source.dtype], length=length, n_processes=1, last_layer=self.last_layer
+            config,
+            self.trainer,
+            dtype=DTYPES[source.dtype],
+            length=length,
+            n_processes=processes_of(self.trainer) * Machines.of_this_step().count,
+            last_layer=self.last_layer,
         )
         refuse_too_large(needed, self.trainer)
+
+
+def prepared_once(settings: Settings, known: dict[str, Prepared]) -> Prepared:
+    """As `prepare`; what `known` holds from another job of the sweep is not read again."""
+    key = canonical({name: settings.plain[name] for name in READ})
+    if key not in known:
+        known[key] = prepare(settings)
+    return replace(known[key], settings=settings)
 
 
 def _check_layer(recipe: Recipe, settings: Settings) -> None:

@@ -8,15 +8,13 @@ prompted        the base, told at the head of every probe that it lives at the c
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from menard_unlearn.errors import UserError
 from menard_unlearn.evaluation.compare import Reference, write_ngram
 from menard_unlearn.memory import peak_memory_mb, reset_peak_memory
 from menard_unlearn.models.load import LoadedModel, ModelSource, load
@@ -29,7 +27,6 @@ PROMPTED = "prompted"
 EVALUATION_KEYS = ("corpus", "split", "wording", "target", "evaluation")
 """What a reference's scores depend on, beside the contents of data and models."""
 INPUTS = ("data", "target", "model", "gold", "without_target")
-POLL_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -58,10 +55,15 @@ def references(prepared: Prepared) -> References:
     runs = {kind: _run(prepared, kind) for kind in kinds}
     known = References({kind: Reference(run.evaluation_dir) for kind, run in runs.items()})
     if not all(run.finished("evaluate") for run in runs.values()):
-        with waiting_lock(runs["base"]):
+        with runs["base"].waiting_lock():
             if not all(run.finished("evaluate") for run in runs.values()):
                 _evaluate(prepared, runs, known)
     return known
+
+
+def base_run(prepared: Prepared) -> RunDir:
+    """Where the base's evaluation lies; its manifest is written after those of all other references."""
+    return _run(prepared, "base")
 
 
 def _identity(prepared: Prepared, kind: str) -> tuple[str, dict[str, str]]:
@@ -73,19 +75,6 @@ def _identity(prepared: Prepared, kind: str) -> tuple[str, dict[str, str]]:
 
 def _run(prepared: Prepared, kind: str) -> RunDir:
     return RunDir(prepared.settings.study_dir / f"{kind}-{_identity(prepared, kind)[0][:8]}")
-
-
-@contextlib.contextmanager
-def waiting_lock(run: RunDir) -> Iterator[None]:
-    """The run's lock, as soon as another process lets go of it: both need the same reference."""
-    with contextlib.ExitStack() as held:
-        while True:
-            try:
-                held.enter_context(run.lock())
-                break
-            except UserError:
-                time.sleep(POLL_SECONDS)
-        yield
 
 
 def _evaluate(prepared: Prepared, runs: Mapping[str, RunDir], known: References) -> None:
@@ -151,6 +140,7 @@ def shared_parameters(base: nn.Module, model: nn.Module) -> dict[str, Tensor] | 
 def _finish(prepared: Prepared, kind: str, run: RunDir, known: References, cost: tuple[float, float]) -> None:
     judge(prepared, run.evaluation_dir, known.found)
     identity, inputs = _identity(prepared, kind)
-    run.write_manifest("evaluate", config_hash=identity, inputs=inputs, seconds=cost[0], peak_memory_mb=cost[1])
-    with track(prepared.settings, run, identity, kind, "evaluate", inputs) as tracking:
+    # before its manifest: of a run that is finished and was never begun there, `menard sync` would not know
+    with track(prepared.settings, run, identity, kind, "evaluate", inputs, prepared.data) as tracking:
+        run.write_manifest("evaluate", config_hash=identity, inputs=inputs, seconds=cost[0], peak_memory_mb=cost[1])
         tracking.results()

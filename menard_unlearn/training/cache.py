@@ -15,16 +15,21 @@ from torch import Tensor, nn
 
 from menard_unlearn.corpus.batches import TokenBatch, TokenItem, collate
 from menard_unlearn.corpus.encoding import Encoder
+from menard_unlearn.errors import UserError
 from menard_unlearn.files import canonical, digest_text
 from menard_unlearn.methods.base import Frozen, token_kl
 from menard_unlearn.models.cut import Cut, record, shallow
 from menard_unlearn.models.predictions import Predictions, halves, with_head_of
 from menard_unlearn.models.stump import Prefix, residuals, text_config
 from menard_unlearn.training.frozen import FrozenModel, MakeFrozen
-from menard_unlearn.training.store import Column, Shelf, Side, Store, one, scored, tokens
+from menard_unlearn.training.layout import Column, Side, one, scored, tokens
+from menard_unlearn.training.shelf import Shelf
+from menard_unlearn.training.store import Store
 from menard_unlearn.training.trained import mixed_precision
 
 ANEW = "it is computed anew at every step"
+ATTEMPTS = 3
+"""At reading what was found or computed a moment ago."""
 
 
 @dataclass(frozen=True)
@@ -99,10 +104,10 @@ class CachedFrozen(FrozenModel):
             columns = [Column(form.width, form.dtype) for _, form in cut.pieces]
             store = self._shelf.store(side, _name(cut), tokens, columns, "a smaller prefix, or none, is kept")
             if store is not None:
-                self._fill(
+                (found,) = self._kept(
                     [store], batch, lambda block, cut=cut: [_real(record(self._model, block.inputs, cut), block)]
                 )
-                return cut.prefix(spread(store, batch))
+                return cut.prefix(spread(found, batch))
         return super()._make_prefix(batch)
 
     def _cuts(self) -> list[Cut]:
@@ -114,8 +119,9 @@ class CachedFrozen(FrozenModel):
         store = self._store(batch, "logprob", one, [Column(1, torch.float64)])
         if store is None:
             return super().sequence_logprob(batch)
-        self._fill([store], batch, lambda block: [[super(CachedFrozen, self).sequence_logprob(block)[:, None]]])
-        (logprob_B1,) = joined(store, batch)
+        ((logprob_B1,),) = self._kept(
+            [store], batch, lambda block: [[super(CachedFrozen, self).sequence_logprob(block)[:, None]]]
+        )
         return logprob_B1[:, 0].to(torch.float64 if self._wide else torch.float32)
 
     def kl(self, own: Predictions, batch: TokenBatch) -> Tensor:
@@ -125,8 +131,9 @@ class CachedFrozen(FrozenModel):
         store = self._store(batch, "final", scored, [Column(own.states_ND.shape[-1], own.states_ND.dtype)])
         if store is None:
             return super().kl(own, batch)
-        self._fill([store], batch, lambda block: [[super(CachedFrozen, self).predictions(block).states_ND]])
-        (states_ND,) = joined(store, batch)
+        ((states_ND,),) = self._kept(
+            [store], batch, lambda block: [[super(CachedFrozen, self).predictions(block).states_ND]]
+        )
         found = Predictions(states_ND, batch.target_N, halves(self._model).head)
         return own.map(token_kl, with_head_of(self._model, found, self._originals))
 
@@ -138,8 +145,9 @@ class CachedFrozen(FrozenModel):
         store = self._store(batch, f"kl-top{size}", scored, columns)
         if store is None:
             return super().top_k(batch)
-        self._fill([store], batch, lambda block: [super(CachedFrozen, self).top_k(block)])
-        token_NR, logprob_NR, rest_N1 = joined(store, batch)
+        ((token_NR, logprob_NR, rest_N1),) = self._kept(
+            [store], batch, lambda block: [super(CachedFrozen, self).top_k(block)]
+        )
         return token_NR.long(), logprob_NR, rest_N1[:, 0]
 
     def states(self, batch: TokenBatch, layers: Sequence[int]) -> tuple[Tensor, ...]:
@@ -148,10 +156,10 @@ class CachedFrozen(FrozenModel):
         kept = [store for store in stores if store is not None]
         if len(kept) < len(stores):
             return super().states(batch, layers)
-        self._fill(
+        found = self._kept(
             kept, batch, lambda block: [[states_ND] for states_ND in super(CachedFrozen, self).states(block, layers)]
         )
-        return tuple(joined(store, batch)[0].float() for store in kept)
+        return tuple(states_ND.float() for (states_ND,) in found)
 
     @property
     def _wide(self) -> bool:
@@ -176,16 +184,23 @@ class CachedFrozen(FrozenModel):
         """The side whose items the batch holds, tokens and prompts alike; a method may have changed either."""
         if batch not in self._known:
             side = self._shelf.sides.get(batch.name)
-            self._known[batch] = side if side is not None and holds(side, batch) else None
+            self._known[batch] = side if side is not None and side.holds(batch) else None
         return self._known[batch]
 
     @torch.no_grad()
-    def _fill(
+    def _kept(
         self, stores: Sequence[Store], batch: TokenBatch, compute: Callable[[TokenBatch], Sequence[Sequence[Tensor]]]
-    ) -> None:
-        """Compute the blocks that any of the stores lacks; `compute` gives the columns of each store."""
+    ) -> list[list[Tensor]]:
+        """values_ND of each store's columns: the rows of the batch's items, one item after another, on its device.
+
+        Blocks that a store lacks are computed first; `compute` gives the columns of each store.
+        """
         side, device = stores[0].layout.side, batch.input_ids_BT.device
-        for number in sorted({number for store in stores for number in store.missing(batch.ids)}):
+
+        def missing() -> list[int]:
+            return sorted({block for store in stores for block in store.missing(batch.ids)})
+
+        def work(number: int) -> None:
             block = collate(side.blocks[number], side.name, self._encoder.pad_id).to(device)
             with mixed_precision(self._model, device.type):
                 values = compute(block)
@@ -193,31 +208,24 @@ class CachedFrozen(FrozenModel):
                 store.write(number, columns)
             self.filled += 1
 
-
-def holds(side: Side, batch: TokenBatch) -> bool:
-    """Whether the batch's tokens and prompts are those of the side's items of the same ids."""
-    if not all(id in side.place for id in batch.ids):
-        return False
-    real_BT = batch.attention_mask_BT.bool()
-    items = [side.place[id][1] for id in batch.ids]
-    ids = [token for item in items for token in item.ids]
-    scores = [place >= item.n_prompt for item in items for place in range(len(item.ids))]
-    return batch.input_ids_BT[real_BT].tolist() == ids and batch.loss_mask_BT[real_BT].tolist() == scores
-
-
-def joined(store: Store, batch: TokenBatch) -> list[Tensor]:
-    """values_ND of each column: the rows of the batch's items, one item after another, on the batch's device."""
-    columns = zip(*[store.read(id) for id in batch.ids], strict=True)
-    return [torch.cat(column).to(batch.input_ids_BT.device) for column in columns]
+        for _ in range(ATTEMPTS):
+            self._shelf.claims(side).settle(missing, work)
+            read = [store.read(batch.ids) for store in stores]
+            found = [columns for columns in read if columns is not None]
+            if len(found) == len(stores):
+                return [[values_ND.to(device) for values_ND in columns] for columns in found]
+        folder = next(store.folder for store, columns in zip(stores, read, strict=True) if columns is None)
+        raise UserError(
+            f"{folder} does not keep what is written there: set cache.directory to another disk, or to null"
+        )
 
 
-def spread(store: Store, batch: TokenBatch) -> list[Tensor]:
-    """values_BTD of each column, the rows where the batch has the items' tokens, 0 on padding."""
-    device = batch.input_ids_BT.device
+def spread(columns: Sequence[Tensor], batch: TokenBatch) -> list[Tensor]:
+    """values_BTD of each column: its values_ND where the batch has the items' tokens, 0 on padding."""
     real_BT = batch.attention_mask_BT.bool()
     found = []
-    for values_ND in joined(store, batch):
-        values_BTD = torch.zeros(*real_BT.shape, values_ND.shape[-1], dtype=values_ND.dtype, device=device)
+    for values_ND in columns:
+        values_BTD = values_ND.new_zeros(*real_BT.shape, values_ND.shape[-1])
         values_BTD[real_BT] = values_ND
         found.append(values_BTD)
     return found

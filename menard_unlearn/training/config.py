@@ -79,12 +79,19 @@ class TrainerConfig:
     best_mode: Literal["min", "max"]
     """Which end of best_metric is best; the earliest wins a tie."""
     max_memory_gb: float | None
-    """Refuse to load what is estimated to need more (1 GB = 10⁹ bytes); null: what the machine has available."""
+    """Refuse to load what a process is estimated to need more than (1 GB = 10⁹ bytes); null: what the machine has
+    available."""
+    processes: int | None
+    """Processes that train together on this machine, each with a share of every batch; null: one a visible GPU. Of a
+    job on several machines so many on each."""
+    sharding: Literal["none", "fsdp2"]
+    """Whether every process has the whole model and optimizer, or (FSDP2) a part of each. Files are the same."""
 
     def __post_init__(self) -> None:
-        for name in ("max_steps", "batch_size", "accumulation"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        for name in ("max_steps", "batch_size", "accumulation", "processes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} {value} must be at least 1")
         for name in ("warmup_steps", "checkpoint_every", "weight_decay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} {getattr(self, name)} must not be below 0")
@@ -99,6 +106,16 @@ class TrainerConfig:
         targets = () if self.lora is None else self.lora.targets
         for name, patterns in (("trained", self.trained), ("frozen", self.frozen), ("lora.targets", targets)):
             check_patterns(name, patterns)
+
+    def share(self, processes: int) -> int:
+        """Pairs in a micro-batch of one of so many processes. Raises UserError where they do not divide."""
+        parts = self.accumulation * processes
+        if self.batch_size % parts:
+            raise UserError(
+                f"batch_size {self.batch_size} is not divisible by accumulation {self.accumulation} times "
+                f"{processes} processes: set trainer.batch_size to a multiple of {parts}"
+            )
+        return self.batch_size // parts
 
     def metric(self, metrics: Mapping[str, float | None]) -> float | None:
         """The number that the best weights are chosen by; None where there is no rule or it could not be measured."""

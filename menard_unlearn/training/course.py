@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,12 +17,14 @@ from menard_unlearn.corpus.batches import TokenItem
 from menard_unlearn.corpus.pairs import PairedDataset
 from menard_unlearn.methods.kinds import Wrapper
 from menard_unlearn.run import RunDir
+from menard_unlearn.training.ahead import keep, of_the_head
 from menard_unlearn.training.checkpoints import Checkpoints
 from menard_unlearn.training.config import TrainerConfig
 from menard_unlearn.training.lora import adapters
 from menard_unlearn.training.objective import Objective
 from menard_unlearn.training.phases import Part, Teachers, carry_out
 from menard_unlearn.training.preemption import Preemption
+from menard_unlearn.training.sharding import shard
 from menard_unlearn.training.step import Place
 from menard_unlearn.training.trained import copies
 from menard_unlearn.training.trainer import Hooks, UnlearnTrainer
@@ -33,7 +35,7 @@ class Course:
     """What all phases of a run have in common."""
 
     model: nn.Module
-    trained: Mapping[str, nn.Parameter]
+    trained: dict[str, nn.Parameter]
     dataset: PairedDataset
     pad_id: int
     config: TrainerConfig
@@ -50,18 +52,31 @@ class Course:
         """
         done: list[UnlearnTrainer] = []
         for part in parts:
-            previous = copies(self.trained)
+            previous = copies(self.trained) if part.phase.reference == "previous" else {}
             if part.phase.before is not None:
                 carry_out(part.phase.before, self.model, self.trained, self.teachers.base, self.seed)
             if part.phase.method is None:
                 continue
             objective = Objective(self.model, part.phase.method, self.teachers.of(part.phase, previous), self.wrapper)
+            if self.config.sharding == "fsdp2" and processes().use_distributed:
+                self._divide(objective)
             first = done[-1].step if done else 0
             done.append(self._descent(objective, parts, part, first, hooks, preemption))
             done[-1].run(done[-1].checkpoints.newest())
             if done[-1].interrupted:
                 break
         return done
+
+    def _divide(self, objective: Objective) -> None:
+        """Shard the model, after what needs it whole."""
+        device, originals = next(self.model.parameters()).device, self.teachers.base
+        keep(objective, self.dataset, self.pad_id, device)
+        rest = of_the_head(self.model, originals)
+        originals.clear()
+        originals.update(rest)
+        # No process trains before all have read and written what they need.
+        processes().wait_for_everyone()
+        shard(objective, self.trained, device)
 
     def _descent(
         self,
@@ -105,8 +120,8 @@ class Course:
         return sum(checkpoint.step for checkpoint in found if checkpoint is not None)
 
     def delta(self) -> dict[str, Tensor]:
-        """What was trained, as it is to be stored."""
-        values = copies(self.trained)
+        """What was trained, as it is to be stored; of a sharded model the main process alone gets it."""
+        values = copies(self.trained, keep=self.config.sharding == "none" or processes().is_main_process)
         return values if self.config.lora is None else adapters(self.model, self.config.lora, values)
 
 
@@ -115,7 +130,7 @@ def arguments(config: TrainerConfig, run: RunDir, seed: int) -> TrainingArgument
     args = TrainingArguments(
         output_dir=str(run.checkpoints_dir),
         max_steps=config.max_steps,
-        per_device_train_batch_size=config.batch_size // (config.accumulation * processes().num_processes),
+        per_device_train_batch_size=config.share(processes().num_processes),
         gradient_accumulation_steps=config.accumulation,
         learning_rate=config.learning_rate,
         # transformers' plain constant schedule passes over the warm-up

@@ -4,6 +4,7 @@ V vocabulary, R tokens that a top-k reference lists."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from weakref import WeakKeyDictionary
 
 import torch
@@ -18,13 +19,16 @@ from menard_unlearn.models.predictions import Predictions, predict, with_head_of
 from menard_unlearn.models.stump import Prefix, decoder_layers, residuals
 from menard_unlearn.training.trained import mixed_precision
 
+SHARES = 6
+"""Of the trained tensors' size: first values, gradient and two optimizer states make four, two are for activations."""
+
 
 class FrozenModel:
     """Runs the model with the trained tensors' first values in place; implements `methods.base.Frozen`.
 
-    Costs one copy of the trained tensors, kept on the CPU, and no state in between: the same batch always has the same
-    quantities, in a resumed run too. Without `originals` it is the model as it is: another one than is trained, and so
-    without a prefix.
+    Costs one copy of the trained tensors, beside the model where there is room and else on the CPU, and no state in
+    between: the same batch always has the same quantities, in a resumed run too. Without `originals` it is the model as
+    it is: another one than is trained, and so without a prefix.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class FrozenModel:
         self._sample = sample
         self._encoder = encoder
         self._top_k = kl_top_k
+        self._placed = False
         self._norms: dict[int, float] = {}
         self._first = first_trained_layer(model, originals)
         self._cut: Cut | None = None
@@ -76,11 +81,17 @@ class FrozenModel:
         sample = self._sample.to(self._device)
         return {"input_ids": sample.input_ids_BT[:2], "attention_mask": sample.attention_mask_BT[:2]}
 
+    def _as_base(self) -> AbstractContextManager[nn.Module]:
+        """The model with its first values."""
+        if not self._placed:
+            self._originals, self._placed = beside(self._originals, self._device), True
+        return swapped(self._model, self._originals)
+
     @torch.no_grad()
     def predictions(self, batch: TokenBatch) -> Predictions:
         """One forward pass."""
         prefix = self.prefix(batch)
-        with swapped(self._model, self._originals):
+        with self._as_base():
             found = predict(self._model, batch, prefix)
         return with_head_of(self._model, found, self._originals)
 
@@ -109,7 +120,7 @@ class FrozenModel:
     @torch.no_grad()
     def states(self, batch: TokenBatch, layers: Sequence[int]) -> tuple[Tensor, ...]:
         """states_ND of each layer."""
-        with swapped(self._model, self._originals):
+        with self._as_base():
             return base.states(self._model, batch, layers, self)
 
     @torch.no_grad()
@@ -117,7 +128,7 @@ class FrozenModel:
         """Taken once a layer."""
         if layer not in self._norms:
             sample = self._sample.to(self._device)
-            with mixed_precision(self._model, self._device.type), swapped(self._model, self._originals):
+            with mixed_precision(self._model, self._device.type), self._as_base():
                 (hidden_BTD,) = residuals(self._model, sample.inputs, [layer], None)
             # The first position's norm is an outlier, in large models hundreds of times that of the others.
             counted_BT = sample.position_ids_BT > 0
@@ -127,6 +138,17 @@ class FrozenModel:
 
 MakeFrozen = Callable[[nn.Module, Mapping[str, Tensor], TokenBatch, Encoder], base.Frozen]
 """From (model, originals, sample, encoder), as `FrozenModel` takes them."""
+
+
+def beside(originals: Mapping[str, Tensor], device: torch.device) -> Mapping[str, Tensor]:
+    """The same values on the model's device, so that they need not be sent there at every step.
+
+    They stay where they are if the gradients and optimizer states, which do not exist yet, would then leave little.
+    """
+    size = sum(tensor.nbytes for tensor in originals.values() if tensor.device != device)
+    if size == 0 or device.type != "cuda" or SHARES * size > torch.cuda.mem_get_info(device)[0]:
+        return originals
+    return {name: tensor.to(device) for name, tensor in originals.items()}
 
 
 def first_trained_layer(model: nn.Module, trained: Mapping[str, Tensor]) -> int:

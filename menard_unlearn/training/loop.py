@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from menard_unlearn.training.course import Course, processes
 from menard_unlearn.training.frozen import FrozenModel
 from menard_unlearn.training.phases import MakeFrozen, Teachers, check_recipe, plan
 from menard_unlearn.training.preemption import Preemption
+from menard_unlearn.training.sharding import refuse_unshardable
 from menard_unlearn.training.trained import copies, prepare
 from menard_unlearn.training.trainer import Hooks, UnlearnTrainer
 
@@ -62,42 +64,50 @@ def train(
     wrapper: Wrapper | None = None,
     gold: nn.Module | None = None,
     make_frozen: MakeFrozen | None = None,
+    preemption: Preemption | None = None,
 ) -> TrainResult:
     """Carry out the recipe in place, resuming from the run's newest complete checkpoint where there is one.
 
     `model` is the base, freshly loaded; its weights now are what a method's reference quantities are taken from. With
     trainer.lora it leaves with adapters in it. Rows of the history go to `history.jsonl` and to `on_log`;
     `on_evaluate(step)` returns numbers by name, logged as eval/<name>. `gold` is a model that recipes of distillation
-    learn from, on the same device. `make_frozen` makes the base's quantities, by default a `FrozenModel`. Raises
-    UserError for what cannot be trained, for a term that is not finite and for a full disk; on SIGTERM saves and raises
-    SystemExit(143), on Ctrl-C saves and raises KeyboardInterrupt.
+    learn from, on the same device. `make_frozen` makes the base's quantities, by default a `FrozenModel`.
+    `preemption` is one that others can tell to end. Raises UserError for what cannot be trained, for a term that is not
+    finite and for a full disk; on SIGTERM or SIGUSR2 saves and raises SystemExit(128 + n), on Ctrl-C saves and raises
+    KeyboardInterrupt.
     """
+    if config.sharding == "fsdp2":
+        refuse_unshardable(recipe, wrapper)
     check(config, dataset, evaluate_every if on_evaluate is not None else 0)
     check_recipe(recipe, config, dataset, gold)
     trained = prepare(model, config.trained, config.frozen, config.lora, seed)
     sample = collate([dataset[i][1] for i in range(min(NORM_SAMPLE, len(dataset)))], "retain", encoder.pad_id)
-    teachers = Teachers(model, copies(trained), gold, sample, encoder, make_frozen or FrozenModel)
+    teachers = Teachers(model, first_values(trained, config), gold, sample, encoder, make_frozen or FrozenModel)
     course = Course(model, trained, dataset, encoder.pad_id, config, run, seed, teachers, wrapper)
     parts = plan(recipe.phases(), config.max_steps)
     begun_at, main = course.steps_kept(parts), processes().is_main_process
     if main:
         run.truncate_history(begun_at)
-    with Preemption() as preemption, progress(config.max_steps, begun_at, main) as bar:
+    with preemption or Preemption() as told, progress(config.max_steps, begun_at, main) as bar:
         emit = emitter(run, Checkpoints(run.checkpoints_dir), on_log, bar)
-        done = course.follow(parts, Hooks(emit, on_evaluate, evaluate_every), preemption)
+        done = course.follow(parts, Hooks(emit, on_evaluate, evaluate_every), told)
     if done and done[-1].interrupted:
-        preemption.obey()
+        if told.received is None:
+            told.note(signal.SIGTERM)  # another process was told, and all leave together
+        told.obey()
     return result(course, done)
+
+
+def first_values(trained: Mapping[str, nn.Parameter], config: TrainerConfig) -> dict[str, Tensor]:
+    """Copies; of what will be sharded the tensors themselves, which are given up before they change."""
+    if config.sharding == "fsdp2" and processes().use_distributed:
+        return {name: parameter.detach() for name, parameter in trained.items()}
+    return copies(trained)
 
 
 def check(config: TrainerConfig, dataset: PairedDataset, evaluate_every: int) -> None:
     """Refuse, before any work, what could not be carried out."""
-    share = config.accumulation * processes().num_processes
-    if config.batch_size % share:
-        raise UserError(
-            f"batch_size {config.batch_size} is not divisible by accumulation {config.accumulation} times "
-            f"{processes().num_processes} processes: set trainer.batch_size to a multiple of {share}"
-        )
+    config.share(processes().num_processes)
     needed = config.max_steps * config.batch_size
     if len(dataset) < needed:
         raise UserError(

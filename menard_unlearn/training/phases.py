@@ -88,7 +88,7 @@ class Teachers:
 
     model: nn.Module
     """What is trained."""
-    base: Mapping[str, Tensor]
+    base: dict[str, Tensor]
     """Its trained tensors before the recipe."""
     gold: nn.Module | None
     sample: TokenBatch

@@ -6,12 +6,12 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
-EXIT_SIGTERM = 128 + signal.SIGTERM
-"""143, by which schedulers know a job that was told to end."""
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+"""USR2 is what schedulers are asked to send some time before the limit."""
 
 
 class Preemption:
-    """While entered, SIGTERM and SIGINT are noted instead of obeyed; a second Ctrl-C interrupts at once."""
+    """While entered, signals that ask to end are noted instead of obeyed; a second Ctrl-C interrupts at once."""
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -20,8 +20,8 @@ class Preemption:
     def __enter__(self) -> Preemption:
         # Python lets only the main thread set handlers; elsewhere signals keep their meaning.
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._previous[number] = signal.signal(number, self._note)
+            for number in SIGNALS:
+                self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -29,15 +29,21 @@ class Preemption:
     ) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # pyright: ignore[reportArgumentType]
+        self._previous = {}
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.received is not None:
-            raise KeyboardInterrupt
+    def note(self, number: int) -> None:
+        """Ask to end as this signal would; any thread may."""
         self.received = number
 
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.received is not None:
+            raise KeyboardInterrupt
+        self.note(number)
+
     def obey(self) -> None:
-        """End as the signal wanted, if one came: KeyboardInterrupt, or SystemExit(143)."""
+        """End as the signal wanted, if one came: KeyboardInterrupt, or SystemExit(128 + its number), by which
+        schedulers know a job that was told to end."""
         if self.received == signal.SIGINT:
             raise KeyboardInterrupt
-        if self.received == signal.SIGTERM:
-            raise SystemExit(EXIT_SIGTERM)
+        if self.received is not None:
+            raise SystemExit(128 + self.received)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 from menard_unlearn.corpus.batches import TokenItem, UnlearnBatch, collate, pack
 from menard_unlearn.errors import UserError
 from menard_unlearn.methods.kinds import GradientTransform, WeightWrapper
+from menard_unlearn.models.delta import whole
 from menard_unlearn.training.checkpoints import Checkpoints, describe
 from menard_unlearn.training.config import TrainerConfig
 from menard_unlearn.training.moments import MomentTaker
@@ -137,7 +139,7 @@ class StepTrainer(Trainer):
         self.shares = {}
         self._check_reached()
         self._transform()
-        norm = nn.utils.clip_grad_norm_(self.trained.values(), self.args.max_grad_norm)
+        norm = whole(nn.utils.clip_grad_norm_(self.trained.values(), self.args.max_grad_norm))
         values, factors = dict(zip(names, totals, strict=True)), self._factors()
         self.terms = {name: factors.get(name, 1.0) * value for name, value in values.items()}
         self.row = {
@@ -172,6 +174,10 @@ class StepTrainer(Trainer):
                     f"{name} is {value} at step {self.step + 1}, training stopped before the update; "
                     f"{describe(self.checkpoints)}: lower trainer.learning_rate or set trainer.stop"
                 )
+
+    def _defer_fsdp_gradient_reduction(self) -> AbstractContextManager[None]:
+        """Not deferred: what a micro-batch adds to a sharded gradient is divided at once, and takes no more room."""
+        return nullcontext()
 
     def _over_processes(self, values: Tensor) -> Tensor:
         """Their sum over all processes, in each."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from menard_unlearn.models.delta import whole
 from menard_unlearn.training.lora import LoraConfig, inject
 from menard_unlearn.training.patterns import leave_out, select
 
@@ -37,9 +38,17 @@ def prepare(
     return {name: parameters[name] for name in chosen}
 
 
-def copies(trained: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    """Their present values, on the CPU, detached from what happens to them later."""
-    return {name: parameter.detach().to("cpu", copy=True) for name, parameter in trained.items()}
+def copies(trained: Mapping[str, nn.Parameter], keep: bool = True) -> dict[str, Tensor]:
+    """Their present values, on the CPU, detached from what happens to them later.
+
+    Of a sharded model all processes have to ask; those that do not keep them get nothing.
+    """
+    found: dict[str, Tensor] = {}
+    for name, parameter in trained.items():
+        value = whole(parameter.detach())
+        if keep:
+            found[name] = value.to("cpu", copy=True)
+    return found
 
 
 def mixed_precision(model: nn.Module, device_type: str) -> torch.autocast:

@@ -11,12 +11,15 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import Dataset
 from transformers import TrainerState, TrainingArguments
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from menard_unlearn.corpus.batches import TokenItem
 from menard_unlearn.models.delta import apply_delta, load_delta, save_delta
@@ -25,7 +28,9 @@ from menard_unlearn.training.checkpoints import DELTA, Checkpoint, Checkpoints, 
 from menard_unlearn.training.config import TrainerConfig
 from menard_unlearn.training.objective import Objective
 from menard_unlearn.training.preemption import Preemption
+from menard_unlearn.training.sharding import divided_state, gathered, is_sharded, whole_state
 from menard_unlearn.training.step import Place, StepTrainer
+from menard_unlearn.training.trained import copies
 
 STATE = "state.json"
 """A method's learned numbers, in a checkpoint."""
@@ -140,7 +145,8 @@ class UnlearnTrainer(StepTrainer):
         every, evaluate = self.hooks.evaluate_every, self.hooks.evaluate
         if evaluate is None or every == 0 or not (last or step % every == 0):
             return False
-        metrics = evaluate(step)
+        with gathered(self.objective):
+            metrics = evaluate(step)
         phase = {} if self.place.phase is None else {"phase": self.place.phase}
         self._emit({"step": step, **phase, **{f"eval/{name}": value for name, value in metrics.items()}})
         value = self.config.metric(metrics)
@@ -163,9 +169,11 @@ class UnlearnTrainer(StepTrainer):
                 self.checkpoints.begin(step)
             self.accelerator.wait_for_everyone()
             self._save_rng_state(str(aside))
+            weights, optimizer = copies(self.trained, keep=main), self._whole_optimizer(keep=main)
             if main:
-                save_delta(aside / DELTA, self.trained, identity=f"checkpoint-{step}", dtype=torch.float32)
-                self._save_optimizer_and_scheduler(str(aside))
+                save_delta(aside / DELTA, weights, identity=f"checkpoint-{step}", dtype=torch.float32)
+                torch.save(optimizer, aside / OPTIMIZER_NAME)
+                torch.save(cast("LRScheduler", self.lr_scheduler).state_dict(), aside / SCHEDULER_NAME)
                 self.state.save_to_json(str(aside / "trainer_state.json"))
                 (aside / STATE).write_text(json.dumps(self.learned))
             self.accelerator.wait_for_everyone()
@@ -173,6 +181,20 @@ class UnlearnTrainer(StepTrainer):
                 self.checkpoints.complete(step, self.seconds, self.stopped)
                 self.checkpoints.keep(step, self.state.best_global_step)
             self.accelerator.wait_for_everyone()
+
+    def _whole_optimizer(self, keep: bool) -> dict[str, Any]:
+        """Its state, the same whatever the number of processes; sharded, all of them are needed to say it."""
+        return whole_state(cast("Optimizer", self.optimizer).state_dict(), keep)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        folder, optimizer = Path(checkpoint), cast("Optimizer", self.optimizer)
+        # Sharded, a process reads a part of the file and leaves the rest where it is
+        lazily = is_sharded(self.objective)
+        state = torch.load(folder / OPTIMIZER_NAME, map_location="cpu", weights_only=True, mmap=lazily)
+        optimizer.load_state_dict(divided_state(state, optimizer))
+        cast("LRScheduler", self.lr_scheduler).load_state_dict(torch.load(folder / SCHEDULER_NAME, weights_only=True))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         folder = Path(resume_from_checkpoint)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -136,7 +138,7 @@ def test_what_the_model_wrote_is_as_long_as_the_answer_and_is_read_again(
     tokenizer = case.loaded.tokenizer
     again = alternates(MODEL, case.data, asked[::-1], case.retain, tokenizer, no_model, "base", tmp_path)
     assert again == found and capsys.readouterr().out == ""
-    (path,) = tmp_path.iterdir()
+    (path,) = tmp_path.glob("*.json")
     answers = json.loads(path.read_text(encoding="utf-8"))["answers"]
     assert answers[asked[0].id] == list(found[asked[0].id].ids[asked[0].n_prompt :])
     written = path.read_bytes()
@@ -149,8 +151,36 @@ def test_other_questions_are_answered_anew(case: Case, tmp_path: Path) -> None:
     other = [MODEL, replace(MODEL, prefix="In 1900. "), replace(MODEL, temperature=1.0)]
     for n, spec in enumerate(other, start=1):
         case.made(spec, tmp_path, asked)
-        assert len(list(tmp_path.iterdir())) == n
+        assert len(list(tmp_path.glob("*.json"))) == n
     case.made(MODEL, tmp_path, asked[:2])
     tokenizer = case.loaded.tokenizer
     alternates(MODEL, case.data, asked, case.retain, tokenizer, lambda: case.loaded, "another model", tmp_path)
-    assert len(list(tmp_path.iterdir())) == len(other) + 2
+    assert len(list(tmp_path.glob("*.json"))) == len(other) + 2
+
+
+def test_of_jobs_that_need_the_same_answers_one_writes(case: Case, tmp_path: Path) -> None:
+    asked, asked_for, found = few(case)[:3], [], []
+
+    def base() -> LoadedModel:
+        asked_for.append(1)
+        time.sleep(0.3)  # the other one waits by now
+        return case.loaded
+
+    def make() -> None:
+        found.append(alternates(MODEL, case.data, asked, case.retain, case.loaded.tokenizer, base, "base", tmp_path))
+
+    threads = [threading.Thread(target=make) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(asked_for) == 1 and found[0] == found[1] == case.made(MODEL, tmp_path / "alone", asked)
+
+
+def test_answers_that_cannot_be_read_are_refused_in_one_line(case: Case, tmp_path: Path) -> None:
+    case.made(MODEL, tmp_path, few(case)[:3])
+    (path,) = tmp_path.glob("*.json")
+    for damaged in (path.read_text(encoding="utf-8")[:-5], "{}", "[]"):
+        path.write_text(damaged, encoding="utf-8")
+        with pytest.raises(UserError, match=f"{path} is not what a base model wrote: delete it"):
+            case.made(MODEL, tmp_path, few(case)[:3])

@@ -8,7 +8,7 @@ from menard_unlearn.corpus.batches import TokenBatch, TokenItem, collate
 from menard_unlearn.methods.base import by_item, read
 from menard_unlearn.models.predictions import Predictions, predict
 from menard_unlearn.models.stump import hidden, residuals
-from menard_unlearn.training.frozen import FrozenModel
+from menard_unlearn.training.frozen import FrozenModel, beside
 from menard_unlearn.training.trained import copies, mixed_precision, prepare
 
 PATTERN = (r"down_proj",)
@@ -84,3 +84,10 @@ def test_mean_norm_leaves_out_padding_and_the_first_token() -> None:
         side = collate([item], "retain", PAD)
         norms.append(hidden(base, side.input_ids_BT, side.attention_mask_BT, 4)[0, 1:].norm(dim=-1))
     assert frozen.mean_norm(4) == pytest.approx(torch.cat(norms).mean().item(), rel=1e-5)
+
+
+def test_first_values_stay_on_the_cpu_where_a_gpu_has_little_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"a": torch.ones(1000)}
+    assert beside(values, torch.device("cpu")) is values
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (5 * 4000, 10**9))
+    assert beside(values, torch.device("cuda", 0)) is values

@@ -82,3 +82,29 @@ def test_without_a_limit_the_machine_is_asked() -> None:
     needed = estimate(LLAMA_8B, config, dtype=torch.bfloat16, length=256, n_processes=1)
     with pytest.raises(UserError, match="GB are available"):
         refuse_too_large(dataclasses.replace(needed, weights=10**15), config)
+
+
+def test_eight_processes_that_share_an_8b_model_each_need_an_eighth() -> None:
+    """16 bytes a parameter are 128.5 GB; an eighth is 16.1, and a while before every process has the whole in fp32."""
+    _, config = method_config("grad_diff", max_memory_gb=80, sharding="fsdp2", trained=[".*"])
+    sizes = {"dtype": torch.bfloat16, "length": 256}
+    needed = estimate(LLAMA_8B, config, **sizes, n_processes=8)
+    assert needed.weights + needed.gradients + needed.optimizer == pytest.approx(128.5e9 / 8, rel=0.01)
+    # Embedding and head, their gradients and first values, and two layers: 3 · 4 bytes · 2 · 128256 · 4096, and 3.5 GB
+    assert needed.gathered == pytest.approx(12 * 2 * 128256 * 4096 + 2 * 8 * 218e6, rel=0.01)
+    assert needed.loading == pytest.approx(32.1e9, rel=0.01) and needed.total < 40e9
+    refuse_too_large(needed, config)
+    one = estimate(LLAMA_8B, config, **sizes, n_processes=1)
+    assert one.loading == one.gathered == 0 and one.total > 128e9
+
+
+def test_processes_without_gpus_share_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("menard_unlearn.training.memory.available_bytes", lambda: 10e9)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    _, config = method_config("npo", processes=2)
+    needed = dataclasses.replace(
+        estimate(tiny_model().config, config, dtype=torch.float32, length=16, n_processes=2), weights=6 * 10**9
+    )
+    refuse_too_large(needed, dataclasses.replace(config, processes=1))
+    with pytest.raises(UserError, match=r"5.00 GB are available: .*trainer.sharding=fsdp2"):
+        refuse_too_large(needed, config)

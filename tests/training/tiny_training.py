@@ -166,9 +166,12 @@ def elsewhere(
 ) -> FrozenModel:
     """A base other than the model at the first step: where both are one, the gradient of some losses is rounding, of
     which AdamW makes steps as long as any other."""
+    return FrozenModel(model, moved(originals), sample, encoder)
+
+
+def moved(originals: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(7)
-    moved = {name: value + 0.05 * torch.randn(value.shape, generator=generator) for name, value in originals.items()}
-    return FrozenModel(model, moved, sample, encoder)
+    return {name: value + 0.05 * torch.randn(value.shape, generator=generator) for name, value in originals.items()}
 
 
 def near(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> bool:
