@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from menard_unlearn.report.embedded import asset
 from menard_unlearn.report.heatmap import LABELS, STEPS
 
 WINDOW_STEPS = (0.5, 0.1, 0.01, 1e-3, 1e-6, 1e-12, 1e-24)
@@ -26,37 +27,7 @@ LINES_AT_MOST = 60
 ROW = 14
 """Pixels of a model's strip: a lane of 7 for its tokens, below it one of 3 for its windows."""
 
-CSS = """
-.al{--t0:#084a8c;--t1:#2f7fbc;--t2:#7db5da;--t3:#bdd9ec;--t4:#dfe9f2;--t5:#f0f1f1;--w0:#7f2704;--w1:#b8430a;
---w2:#e2671b;--w3:#f59142;--w4:#fbb57b;--w5:#fdd3ae;--w6:#fbe6d2;--w7:#f4f1ec;--q:#5c5c5c;--x:#d5d5d0;
-margin:.6em 0 1.6em}
-@media(prefers-color-scheme:dark){.al{--t0:#b5daf7;--t1:#68a9dc;--t2:#3777ac;--t3:#28587f;--t4:#22405a;--t5:#26292c;
---w0:#ffd9b0;--w1:#ffb066;--w2:#ea8332;--w3:#b95f1c;--w4:#874618;--w5:#603617;--w6:#432b19;--w7:#2b2825;--q:#a8a8a4;
---x:#45464a}}
-.al h4{font-size:.9rem;margin:1.2em 0 .4em}.al h4 span{font-weight:400;color:var(--q);margin-left:.6em}
-.al summary h4{display:inline-block}
-.al svg{display:block;width:100%;shape-rendering:crispEdges;overflow:hidden}
-.al path{fill:none;stroke-width:7}.al path[class^=w]{stroke-width:3}.al .rows path{stroke-width:1}
-.al .maps{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(26rem,100%),1fr));gap:.2em 2.5em}
-.al .rows{display:grid;grid-template-columns:max-content 1fr max-content;gap:3px .8em;align-items:center;
-font-size:.78rem;line-height:1.25}
-.al .rows svg{height:15px}.al .rows svg,.al .untested{background:repeating-linear-gradient(135deg,var(--x) 0 1px,
-transparent 1px 5px)}
-.al .rows b{font-weight:400}.al .rows i{font-style:normal;color:var(--q);text-align:right;
-font-variant-numeric:tabular-nums}.al sup{line-height:0;font-size:.8em}
-.al .ends{display:flex;justify-content:space-between;color:var(--q);font-size:.7rem}
-.al .lines{overflow-x:auto;padding-bottom:.4em}
-.al .line{display:grid;grid-template-columns:max-content 100ch;gap:0 1em;width:max-content;
-font:.92rem/1.35 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;margin-bottom:.8em}
-.al .line svg{background:repeating-linear-gradient(transparent 0 1px,var(--t5) 1px 8px,transparent 8px 14px)}
-.al .line p{margin:0;max-width:none;white-space:pre}
-.al .line em,.al .line small{font-style:normal;color:var(--q);font-size:.7rem;text-align:right;align-self:end}
-.al .line small{font:10.5px/14px system-ui,sans-serif;white-space:pre}
-.al u{display:inline-block;text-decoration:none;width:2ch;font-size:.5em}
-.al .two u{font-size:1em}
-.al .steps{display:flex;flex-wrap:wrap;gap:3px 14px;font-size:.74rem;color:var(--q);margin:.5em 0}
-.al .steps i{display:inline-block;width:1.5em;height:.75em;margin-right:.4em;vertical-align:-.05em;border-radius:2px}
-""" + "".join(
+CSS = asset("aligned.css") + "".join(
     f".al .{kind}{n}{{stroke:var(--{kind}{n});background:var(--{kind}{n})}}"
     for kind, count in (("t", len(STEPS) + 1), ("w", len(WINDOW_STEPS) + 1))
     for n in range(count)
@@ -144,7 +115,7 @@ def _lines(shown: Runs) -> str:
     if words is None:
         note += "; the text is not published, so its words are not shown"
     drawn = f'<div class="lines{" two" if wide else ""}">{"".join(lines)}</div>'
-    if text["role"] == "target":
+    if text["role"] == "target" and words is not None:
         return _heading(text, note) + drawn
     return f"<details><summary>{_heading(text, note)}</summary>{drawn}</details>"
 

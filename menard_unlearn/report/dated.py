@@ -1,4 +1,4 @@
-"""Surprise at dated texts, a panel a method."""
+"""Surprise at dated texts, a panel a group."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 from menard_unlearn.report.cells import result
 from menard_unlearn.report.figures import Figure
-from menard_unlearn.report.study import Run, Study
-from menard_unlearn.report.style import Look, looks
+from menard_unlearn.report.grid import tag
+from menard_unlearn.report.study import Run, Study, boundary
+from menard_unlearn.report.style import Look
 from menard_unlearn.report.years import DRAWN, forget_period
 
 ALPHA = 0.01
@@ -18,20 +19,17 @@ surprisal = result("surprisal")
 
 
 def dated_figures(study: Study) -> list[Figure]:
-    """Surprise by year, a panel a method, with base and gold for reference; those alone where there is no method."""
-    references = [run for name in DRAWN for run in study.of(name)[:1] if _rows(run)]
+    """Surprise by year, a panel a group, with base and gold for reference; those alone where there is no method."""
     bounds = [row["year"] for run in study.runs for row in _rows(run)]
     if not bounds:
         return []
     span = [min(bounds) - 0.5, max(bounds) + 0.5]
-    if not study.methods:
-        return [_panel(study, "surprisal", "base and gold", references[-1:], references[:-1], span)]
-    panels = []
-    for place, method in enumerate(study.methods):
-        runs = [run for run in study.of(method) if _rows(run)]
-        if runs:
-            panels.append(_panel(study, f"surprisal-{place}", method, runs, references, span))
-    return panels
+    if not study.groups:
+        return [_panel(study, "surprisal", "base and gold", [], span)]
+    groups = [(group, [run for run in study.of(group) if _rows(run)]) for group in study.groups]
+    return [
+        _panel(study, f"surprisal-{place}", group, runs, span) for place, (group, runs) in enumerate(groups) if runs
+    ]
 
 
 def _rows(run: Run) -> list[dict[str, Any]]:
@@ -39,22 +37,23 @@ def _rows(run: Run) -> list[dict[str, Any]]:
     return [] if found is None else [row for row in found["years"] if row["excess"] is not None]
 
 
-def _panel(
-    study: Study, id: str, title: str, runs: Sequence[Run], references: Sequence[Run], span: list[float]
-) -> Figure:
-    found, shapes = looks(study.methods), forget_period(study.boundary, span)
+def _panel(study: Study, id: str, title: str, runs: Sequence[Run], span: list[float]) -> Figure:
+    references = [run for run in study.beside(runs, DRAWN) if _rows(run)]
+    shapes = forget_period(boundary(runs or references), span)
     for run in runs:
-        shapes += _jump(run, found[run.method])
+        shapes += _jump(run, study.looks[run.group])
     layout = {
         "xaxis": {"title": {"text": "year of the text"}, "range": span, "nticks": 8, "tickformat": "d"},
         "yaxis": {"title": {"text": "bits/byte above earlier texts"}, "nticks": 6},
         "shapes": shapes,
         "hovermode": "x unified",
+        "showlegend": False,
     }
-    jumps = dict.fromkeys(f"{jump_of(run):.1f}" if jump_of(run) is not None else "no jump" for run in runs)
+    shown = runs or references[-1:]
+    jumps = dict.fromkeys(f"{jump_of(run):.1f}" if jump_of(run) is not None else "no jump" for run in shown)
     note = f"jump: {', '.join(jumps)}".replace("jump: no jump", "no jump")
-    data = [_curve(run, found[run.method], several=len(runs) > 1) for run in (*references, *runs)]
-    return Figure(id, title, note, data, layout)
+    data = [_curve(run, study.looks[run.group], several=len(runs) > 1) for run in (*references, *runs)]
+    return Figure(id, title, note, data, layout, tag(study, title))
 
 
 def _curve(run: Run, look: Look, *, several: bool) -> dict[str, Any]:
@@ -62,7 +61,7 @@ def _curve(run: Run, look: Look, *, several: bool) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "lines",
-        "name": run.method if run.is_reference or not several else f"seed {run.seed}",
+        "name": run.group if run.is_reference or not several else f"seed {run.seed}",
         **_years([row["year"] for row in rows]),
         "y": [float(f"{row['excess']:.2f}") for row in rows],  # less cannot be seen
         "line": {
@@ -71,7 +70,6 @@ def _curve(run: Run, look: Look, *, several: bool) -> dict[str, Any]:
             "dash": look.dash if run.is_reference else "solid",
         },
         "hovertemplate": "%{y:.2f}",
-        "showlegend": False,
     }
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from menard_unlearn.report.cells import Show, absent, between, cell, hundredfold, share
-from menard_unlearn.report.grid import Column, grid, meanings
+from menard_unlearn.report.grid import Column, measured
 from menard_unlearn.report.study import Run, Study
 
 SHARE, NEAR = "Characters in windows that come out, %", "Longest block written, characters"
+
+
+MANY = 10**7
+"""From so many draws on their power of ten is shown."""
 
 
 def _target(run: Run, name: str) -> Mapping[str, Any] | None:
@@ -33,9 +38,9 @@ def _samples(run: Run) -> str:
     if found is None:
         return absent(run, None)
     if found["log10_n_best"] is None:
-        return cell("never")
-    if found["n_best"] is None:
-        return cell(f"10<sup>{found['log10_n_best']:.0f}</sup>")
+        return cell("never", value=math.inf)
+    if found["n_best"] is None or found["n_best"] >= MANY:
+        return cell(f"10<sup>{found['log10_n_best']:.0f}</sup>", value=10 ** min(found["log10_n_best"], 300))
     return cell(f"{found['n_best']:,d}")
 
 
@@ -72,8 +77,9 @@ EXTRACTION = (
 
 def extraction_table(study: Study) -> str:
     """What can be drawn; "" where nothing of it was measured."""
-    runs = [run for run in study.runs if _target(run, "extraction") or _target(run, "near_verbatim")]
-    if not runs:
-        return ""
-    listed = f"<details><summary>What the columns are</summary>{meanings(EXTRACTION)}</details>"
-    return grid("What can be drawn from it", EXTRACTION, study, runs) + listed
+    return measured(
+        "What can be drawn from it",
+        EXTRACTION,
+        study,
+        lambda run: _target(run, "extraction") or _target(run, "near_verbatim"),
+    )

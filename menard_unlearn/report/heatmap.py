@@ -12,10 +12,9 @@ STEPS = (0.95, 0.5, 0.1, 0.01, 0.001)
 LABELS = ("over 95 %", "50-95 %", "10-50 %", "1-10 %", "0.1-1 %", "under 0.1 %")
 
 CSS = """
-.heat{--h0:#084a8c;--h1:#2f7fbc;--h2:#7db5da;--h3:#bdd9ec;--h4:#e6eff7;--h5:transparent;--hi:#fff;--lo:#222;
-line-height:1.9;font-size:.85rem;overflow-wrap:anywhere}
-@media(prefers-color-scheme:dark){.heat{--h0:#a9d4f5;--h1:#68a9dc;--h2:#3777ac;--h3:#255479;--h4:#21394c;--hi:#111;
---lo:#e6e6e3}}
+.heat{--h0:light-dark(#084a8c,#a9d4f5);--h1:light-dark(#2f7fbc,#68a9dc);--h2:light-dark(#7db5da,#3777ac);
+--h3:light-dark(#bdd9ec,#255479);--h4:light-dark(#e6eff7,#21394c);--h5:transparent;--hi:light-dark(#fff,#111);
+--lo:light-dark(#222,#e6e6e3);line-height:1.9;font-size:.85rem;overflow-wrap:anywhere}
 .heat i{font-style:normal;border-radius:2px;padding:2px 0;white-space:pre-wrap;color:var(--lo)}
 .heat.numbered i{display:inline-block;min-width:2.1em;text-align:center;font-size:.68rem;line-height:1.5;margin:1px;
 padding:1px 2px;font-variant-numeric:tabular-nums}
@@ -57,10 +56,13 @@ def legend() -> str:
     return f'<div class="heat scale">{keys}</div>'
 
 
+def step_of(logprob: float) -> int:
+    """The class of a token's probability, 0 the surest."""
+    return next((step for step, lowest in enumerate(STEPS) if math.exp(logprob) >= lowest), len(STEPS))
+
+
 def _cell(number: int, token: Mapping[str, Any], published: bool) -> str:
-    probability = math.exp(token["logprob"])
-    step = next((step for step, lowest in enumerate(STEPS) if probability >= lowest), len(STEPS))
-    best, worst = token["rank_best"], token["rank_worst"]
+    step, best, worst = step_of(token["logprob"]), token["rank_best"], token["rank_worst"]
     rank = f"rank {best}" if best == worst else f"rank {best}-{worst}"
     shown = html.escape(token["text"]).replace("\n", "↵\n") if published else str(number)
     return f'<i class="h{step}" title="{number}: {rank}, log-prob {token["logprob"]:.2f}">{shown}</i>'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from menard_unlearn.report.cells import Show, absent, cell, number, result
-from menard_unlearn.report.grid import Column, grid, meanings
+from menard_unlearn.report.grid import Column, measured
 from menard_unlearn.report.study import Run, Study
 
 BITS, PAIR, VARIANTS = "Bits/byte of the target", "With against without (C1, C2)", "Against edited texts (C3, C6)"
@@ -94,8 +94,4 @@ ATTRIBUTION = (
 
 def attribution_table(study: Study) -> str:
     """The attribution; "" where nothing of it was measured."""
-    runs = [run for run in study.runs if pair(run) or text(run)]
-    if not runs:
-        return ""
-    listed = f"<details><summary>What the columns are</summary>{meanings(ATTRIBUTION)}</details>"
-    return grid("Memorized, or written afresh", ATTRIBUTION, study, runs) + listed
+    return measured("Memorized, or written afresh", ATTRIBUTION, study, lambda run: pair(run) or text(run))

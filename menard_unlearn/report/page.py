@@ -1,113 +1,121 @@
-"""`report.html`: everything of a study that is worth a look, in one file that fetches nothing."""
+"""The page: everything of some runs that is worth a look, in one file that fetches nothing."""
 
 from __future__ import annotations
 
 import html
 import json
-from importlib.resources import files
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from menard_unlearn.files import replace
 from menard_unlearn.report import heatmap, prose
 from menard_unlearn.report.cells import ABSENT
+from menard_unlearn.report.curves import all_of, curve_figures, curves
 from menard_unlearn.report.cutoffs import cutoff_figures
 from menard_unlearn.report.dated import dated_figures
+from menard_unlearn.report.differences import differences
 from menard_unlearn.report.drawing import extraction_table
-from menard_unlearn.report.figures import Figure, loss_figures, pareto_figures
-from menard_unlearn.report.grid import meanings
-from menard_unlearn.report.keys import key_of_curves, key_of_surprisal
+from menard_unlearn.report.embedded import asset, packed
+from menard_unlearn.report.figures import Figure, panel
+from menard_unlearn.report.gather import gather
+from menard_unlearn.report.keys import choice_of_groups, key_of_curves, key_of_groups, key_of_surprisal
 from menard_unlearn.report.memory import attribution_table
+from menard_unlearn.report.pareto import pareto_figures
+from menard_unlearn.report.runs import counted, runs_table
 from menard_unlearn.report.signs import dated_table
-from menard_unlearn.report.study import Study, read_study
-from menard_unlearn.report.style import palettes
-from menard_unlearn.report.table import COLUMNS, status_meanings, table
-from menard_unlearn.report.target import by_character, by_token
+from menard_unlearn.report.study import Study
+from menard_unlearn.report.style import css_colours, palettes
+from menard_unlearn.report.table import table
+from menard_unlearn.report.target import by_character, by_token, token_maps
 from menard_unlearn.report.ways import asked
 from menard_unlearn.report.years import year_figures
 
 # Nothing may be fetched, whatever a figure or a name might ask for.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
+SCRIPTS = ("page.js", "tables.js", "maps.js", "figures.js")
 
 
-def build_page(study_dir: Path, out: Path) -> Path:
-    """Write the page of a study and return its path.
+def build_page(places: Sequence[Path], out: Path) -> Path:
+    """Write the page of runs and studies and return its path.
 
     Args:
-        study_dir: runs/<study>, with summary.json.
-        out: the file to write.
+        places: folders of runs, of studies, or of folders of studies.
+        out: the file to write; links to the runs are relative to it.
 
     Raises:
-        UserError: the folder holds no summary or no run.
+        UserError: one of the folders is not there or holds no run.
     """
-    replace(out, render(read_study(study_dir)).encode())
+    replace(out, render(gather(places, out.parent)).encode())
     return out
 
 
 def render(study: Study) -> str:
     """The page as text."""
-    years, pareto, losses = year_figures(study), pareto_figures(study), loss_figures(study)
+    years, pareto, training = year_figures(study), pareto_figures(study), curve_figures(study)
     cutoffs, dated = cutoff_figures(study), dated_figures(study)
-    body = (
-        _header(study),
-        _methods(study),
-        _section("Cutoffs", prose.CUTOFFS, cutoffs, kind=" pair tall"),
-        _section("Recall by year", prose.YEARS, years, key=key_of_curves()),
-        _block("Other ways of asking", prose.ASKED, asked(study)),
-        _section(
-            "What else dates it", prose.DATED, dated, key=key_of_surprisal() if dated else "", more=dated_table(study)
-        ),
-        _section("Forgotten against kept", prose.PARETO, pareto, kind=" pair"),
-        _block("Memorized, or written afresh", prose.MEMORY, attribution_table(study)),
-        _block("What can be drawn from it", prose.DRAWN, extraction_table(study)),
-        _block("The target by character", "", by_character(study)),
-        by_token(study) or _block("The target, token by token", "", ""),
-        _section("Loss by term", prose.LOSSES, losses),
-        f"<footer>Made from {html.escape(str(study.folder))}. {prose.SOURCES}</footer>",
-    )
+    references = dict.fromkeys(run.method for run in study.runs if run.is_reference)
+    sections = {
+        "Methods": (prose.METHODS, choice_of_groups(study) + table(study)),
+        "Forgotten against kept": (prose.PARETO, _panels(pareto, "pair", key_of_groups(study))),
+        "Cutoffs": (prose.CUTOFFS, _panels(cutoffs, "pair tall")),
+        "Recall by year": (prose.YEARS, _panels(years, key=key_of_curves(references))),
+        "Other ways of asking": (prose.ASKED, asked(study)),
+        "What else dates it": (prose.DATED, _panels(dated, key=key_of_surprisal(references)) + dated_table(study)),
+        "Memorized, or written afresh": (prose.MEMORY, attribution_table(study)),
+        "What can be drawn from it": (prose.DRAWN, extraction_table(study)),
+        "The target by character": ("", by_character(study)),
+        "The target, token by token": ("", by_token(study)),
+        "Training": (prose.TRAINING, curves(study, training)),
+        "Runs": (prose.RUNS, runs_table(study)),
+        "Settings that differ": (prose.DIFFERENCES, differences(study)),
+    }
+    shown = {title: _section(title, *parts) for title, parts in sections.items() if parts[1]}
+    left = [title for title in sections if title not in shown]
+    unmeasured = f'<p class="read">{prose.UNMEASURED} {", ".join(left)}.</p>' if left else ""
+    figures = [*pareto, *cutoffs, *years, *dated, *all_of(training)]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{html.escape(study.name)} – menard_unlearn</title>"
-        f"<style>{_asset('page.css')}{heatmap.CSS}</style></head><body>{''.join(body)}"
-        f'<script type="application/json" id="figures">{_data([*cutoffs, *years, *dated, *pareto, *losses])}</script>'
-        f"<script>{_asset('plotly-basic.min.js')}</script><script>{_asset('page.js')}</script></body></html>"
+        f"<style>:root{{{css_colours()}}}{asset('page.css')}{heatmap.CSS}</style></head><body>"
+        f"{_header(study, list(shown))}<main>{''.join(shown.values())}{unmeasured}</main>"
+        f"<footer>{prose.SOURCES}</footer>"
+        f'<script type="application/json" id="data">{_data(figures, token_maps(study))}</script>'
+        f'<script type="text/plain" id="plotly">{packed("plotly-basic.min.js")}</script>'
+        f"{''.join(f'<script>{asset(name)}</script>' for name in SCRIPTS)}</body></html>"
     )
 
 
-def _data(figures: list[Figure]) -> str:
+def _data(figures: Sequence[Figure], maps: dict[str, Any]) -> str:
     drawn = [{"id": figure.id, "data": figure.data, "layout": figure.layout} for figure in figures]
-    text = json.dumps({"figures": drawn, "palettes": palettes()}, separators=(",", ":"), allow_nan=False)
+    whole = {"figures": drawn, "palettes": palettes(), **maps}
+    text = json.dumps(whole, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c")  # so that no name in the data can end the script element
 
 
-def _asset(name: str) -> str:
-    return files("menard_unlearn.report").joinpath("assets", name).read_text(encoding="utf-8")
-
-
-def _header(study: Study) -> str:
-    count = sum(not run.is_reference for run in study.runs)
-    references = [run.method for run in study.runs if run.is_reference]
-    dates = [run.finished_at for run in study.runs if run.finished_at]
+def _header(study: Study, titles: Sequence[str]) -> str:
+    dates = [run.state.at for run in study.runs if run.state.at]
+    again = shlex.join(["menard", "report", *map(str, study.places)])
     facts = {
         "last day that may be known": study.setting("split", "cutoff"),
         "base model": study.setting("model", "path"),
         "data": _corpus(study),
-        "runs": ", ".join([_counted(count, len(study.methods)), *references]),
         "last run ended": max(dates).replace("T", " ").replace("Z", " UTC") if dates else None,
     }
     shown = [f"<div><dt>{name}</dt><dd>{html.escape(value or ABSENT)}</dd></div>" for name, value in facts.items()]
-    again = f"<div><dt>this page again</dt><dd><code>menard report {html.escape(str(study.folder))}</code></dd></div>"
+    shown.append(f'<div><dt>runs</dt><dd><a href="#runs">{counted(study)}</a></dd></div>')
+    links = "".join(f'<a href="#{anchor(title)}">{title}</a>' for title in titles)
     return (
-        f'<header><h1>{html.escape(study.name)}</h1><dl class="facts">{"".join(shown)}{again}</dl>'
-        f'<p class="failed" id="failed" hidden>{prose.FAILED}</p>'
+        f'<header><div class="top"><h1>{html.escape(study.name)}</h1>'
+        '<button type="button" id="theme" hidden>dark</button></div>'
+        f'<dl class="facts">{"".join(shown)}'
+        f'<div class="again"><dt>this page again</dt><dd><code>{html.escape(again)}</code></dd></div></dl>'
+        f'<nav aria-label="Sections">{links}</nav><p class="failed" id="failed" hidden>{prose.FAILED}</p>'
         f'<noscript><p class="failed">{prose.NO_SCRIPT}</p></noscript></header>'
     )
-
-
-def _counted(runs: int, methods: int) -> str:
-    named = f"{methods} method{'' if methods == 1 else 's'}"
-    return named if runs == methods else f"{runs} runs of {named}"
 
 
 def _corpus(study: Study) -> str | None:
@@ -117,30 +125,16 @@ def _corpus(study: Study) -> str | None:
     return ": ".join([kind.rpartition(".")[2], *places]) if kind else None
 
 
-def _methods(study: Study) -> str:
-    return (
-        f'<h2>Methods</h2><p class="read">{prose.METHODS}</p>{table(study)}'
-        f"<details><summary>What the statuses say</summary>{status_meanings()}</details>"
-        f"<details><summary>What the columns are</summary>{meanings(COLUMNS)}</details>"
-    )
+def anchor(title: str) -> str:
+    """A section's identity, for links."""
+    return "".join(letter if letter.isalnum() else "-" for letter in title.lower())
 
 
-def _block(title: str, reading: str, drawn: str) -> str:
-    if not drawn:
-        return f'<h2>{title}</h2><p class="read">{prose.UNMEASURED}</p>'
+def _section(title: str, reading: str, drawn: str) -> str:
     how = f'<p class="read">{reading}</p>' if reading else ""
-    return f"<h2>{title}</h2>{how}{drawn}"
+    return f'<section id="{anchor(title)}"><h2>{title}</h2>{how}{drawn}</section>'
 
 
-def _section(title: str, reading: str, figures: list[Figure], *, key: str = "", kind: str = "", more: str = "") -> str:
-    """A heading, how to read it, the figures with their key, and what follows them."""
-    panels = "".join(map(_panel, figures))
-    drawn = f'{key}<div class="panels{kind}">{panels}</div>{more}' if figures else more
-    return _block(title, reading, drawn)
-
-
-def _panel(figure: Figure) -> str:
-    heading = f"<h3>{html.escape(figure.title)}<span>{html.escape(figure.note)}</span></h3>"
-    height = figure.layout.get("height")
-    tall = "" if height is None else f' style="height:{height}px"'
-    return f'<figure>{heading}<div class="plot" id="{figure.id}"{tall}></div></figure>'
+def _panels(figures: Sequence[Figure], kind: str = "", key: str = "") -> str:
+    """The places of the figures below their key; "" of none."""
+    return f'{key}<div class="panels {kind}">{"".join(map(panel, figures))}</div>' if figures else ""

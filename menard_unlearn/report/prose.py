@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 METHODS = """\
-A row is a run. <b>base</b> is the untouched model, <b>gold</b> one that was trained without what is to be
-forgotten: a method does well when its row comes close to gold’s. Arrows say which way is better. A year stands only
-where the data pin it; elsewhere the status says why there is none, and – marks what could not be measured."""
+A row is a method; a click on a heading sorts. <b>base</b> is the untouched model, <b>gold</b> one that was trained
+without what is to be forgotten: a method does well when its row comes close to gold’s. Arrows say which way is better.
+Below a figure stands its 95 % interval, or, where several seeds were run and their mean is shown, the lowest and the
+highest of them. A year stands only where the data pin it; elsewhere the status says why there is none, and – marks what
+was not measured."""
 
 YEARS = """\
 Share of probes that the model answers, by the year of the fact asked for. Forgetting what came after the cutoff,
@@ -15,29 +17,39 @@ for."""
 
 CUTOFFS = """\
 A point is the year after which knowledge ends, with its 95 % interval; a row without a point says why there is none.
-On the left what the method took away, item by item, from what the base knew; on the right what the model answers at
-all, which its base’s own gaps enter."""
+A2 is read off what the method took away, item by item, from what the base knew; A1 off what the model answers at all,
+which its base’s own gaps enter."""
 
 PARETO = """\
-Upper left is better: little recalled of what was to be forgotten, much of what was to be kept. The dotted line is
-the front: no other run beats those on it in both respects, which a destroyed model at the lower left shares with a
-good one. The second figure shows facts that no method saw: only where points move left there has forgetting spread
-beyond the list it was given."""
+Upper left is better: much forgotten of what was to go, little lost of what was to stay. A mark is a method, the mean of
+its seeds; its bars are their spread, or the interval of a single run, and dots are the seeds. Rings and the dotted line
+are the front: no other method beats those on it in both respects, which a destroyed model shares with a good one. Only
+where points move left on held-out facts has forgetting spread beyond the list it was given."""
 
-LOSSES = """\
-Each named term of a method’s loss during unlearning, per token or item, as it was descended. A term that runs off
-without bound is how plain gradient ascent comes to collapse. Terms of different methods have different scales."""
+RUNS = """\
+Every run that was found, whatever became of it. A name links to the run’s directory, where its configuration, its
+history and its results lie as files."""
+
+TRAINING = """\
+What was descended, step by step from left to right: the loss, each of its terms, and the norm of the gradient before it
+was clipped, on scales of their own. A line is a seed. A term that runs off without bound is how plain gradient ascent
+comes to collapse. Of long trainings the least and the greatest value of every stretch are drawn, so that no peak is
+lost."""
+
+DIFFERENCES = """\
+Only settings that are not the same in all methods’ runs. Secrets, and where the target lies, are never written here.
+Every run’s <code>config.yaml</code> holds all of its settings."""
 
 TARGET = """\
 How probable the model finds each token of the target when it is given all tokens before it. Dark (bright on a dark
 page) means that it would write the token itself; pale, that it has to be told. Point at a token for its rank among
-all tokens and its log-probability."""
+all tokens and its log-probability under every model."""
 
-NUMBERED = " The text is not published, so cells show the tokens’ numbers in place of their words."
+NUMBERED = " The text is not published: a square is a token, without its words."
 
-FIRST_SEEDS = " Of each method the run with the first seed is shown."
+FIRST_SEEDS = " Of each method the run with the lowest seed is shown."
 
-FIRST_METHODS = " The first seeds of {count} methods and references are shown; {left} more are in the tables."
+FIRST_METHODS = " The lowest seeds of {count} methods and references are shown; {left} more are in the tables."
 
 ASKED = """\
 The same facts, asked for in four ways. What is gone in one wording only was not forgotten but hidden from it. A share
@@ -65,12 +77,12 @@ CHARACTERS = """\
 The same text under several models, by character, so that models with different tokenizers can be compared; a control
 text stands beside it."""
 
-UNMEASURED = "No run has been measured for this yet."
+UNMEASURED = "No run has been measured for:"
 
-FAILED = "A figure could not be drawn; the table and the texts are complete."
+FAILED = "A figure could not be drawn; the tables are complete."
 
-NO_SCRIPT = "The figures need JavaScript; the table and the texts do without."
+NO_SCRIPT = "The figures and the maps by token need JavaScript; the tables do without."
 
 SOURCES = """\
-Nothing here was fetched from a network. Every run’s <code>config.yaml</code> holds all of its settings. Figures are
-drawn by plotly.js, copyright Plotly, Inc., under the MIT licence."""
+A1 to C6 number the measures as <code>docs/results.md</code> does, which has their formulas and sources. Nothing here
+was fetched from a network. Figures are drawn by plotly.js, copyright Plotly, Inc., under the MIT licence."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from menard_unlearn.report.cells import absent, between, cell, chip, number, percent, result
 from menard_unlearn.report.dated import jump_of, surprisal
-from menard_unlearn.report.grid import Column, grid, meanings
+from menard_unlearn.report.grid import Column, measured
 from menard_unlearn.report.study import Run, Study
 
 FILES = ("surprisal", "dating", "generation", "residue")
@@ -76,8 +76,4 @@ COLUMNS = (
 
 def dated_table(study: Study) -> str:
     """The table, and what its columns are; "" where nothing of it was measured."""
-    runs = [run for run in study.runs if any(run.result(name) for name in FILES)]
-    if not runs:
-        return ""
-    listed = f"<details><summary>What the columns are</summary>{meanings(COLUMNS)}</details>"
-    return grid("What else dates it", COLUMNS, study, runs) + listed
+    return measured("What else dates it", COLUMNS, study, lambda run: any(run.result(name) for name in FILES))

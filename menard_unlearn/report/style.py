@@ -7,7 +7,8 @@ hue goes with a marker and a dash of its own, so that nothing is said by colour 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 LIGHT_HUES = ("#0072B2", "#D55E00", "#009E73", "#A8518A", "#B87A00", "#2A8CC4")
@@ -24,22 +25,30 @@ but the target, and the untouched one that is merely told to live at the cutoff.
 
 @dataclass(frozen=True)
 class Look:
-    """A method's colour name, marker and dash."""
+    """A group's colour name, marker and dash."""
 
     colour: str
     symbol: str
     dash: str
 
 
-def looks(methods: Iterable[str]) -> dict[str, Look]:
-    """A look for every method, in order; references are grey."""
+def looks(groups: Mapping[str, str]) -> dict[str, Look]:
+    """A look for every group, in order, by the name of its method; references are grey."""
     marks = (("square-open", "dash"), ("star", "dot"), ("circle-open", "longdash"), ("triangle-up-open", "dashdot"))
-    found = {name: Look("@reference", *mark) for name, mark in zip(REFERENCES, marks, strict=True)}
-    others = [method for method in dict.fromkeys(methods) if method not in REFERENCES]
-    for number, method in enumerate(others):
-        hue = number % len(LIGHT_HUES)
-        found[method] = Look(f"@m{hue}", SYMBOLS[number % len(SYMBOLS)], DASHES[number % len(DASHES)])
+    of_reference = dict(zip(REFERENCES, marks, strict=True))
+    found = {group: Look("@reference", *of_reference[name]) for group, name in groups.items() if name in REFERENCES}
+    others = [group for group, name in groups.items() if name not in REFERENCES]
+    for number, group in enumerate(others):
+        hue = f"@m{number % len(LIGHT_HUES)}"
+        found[group] = Look(hue, SYMBOLS[number % len(SYMBOLS)], DASHES[number % len(DASHES)])
     return found
+
+
+def css_colours() -> str:
+    """The palettes as custom properties of the page: `@m0` is `--m0`."""
+    light, dark = palettes().values()
+    names = [name for name in light if re.fullmatch(r"@(m\d+|reference)", name)]
+    return "".join(f"--{name[1:]}:light-dark({light[name]},{dark[name]});" for name in names)
 
 
 def palettes() -> dict[str, dict[str, str]]:

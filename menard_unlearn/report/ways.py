@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from menard_unlearn.report.cells import Show, absent, chip, ends, hundredfold, percent, result, share, year
-from menard_unlearn.report.grid import Column, grid, meanings
+from menard_unlearn.report.grid import Column, measured
 from menard_unlearn.report.study import Run, Study
 
 KINDS = {
@@ -59,16 +57,9 @@ PROMPTED = (
 
 def asked(study: Study) -> str:
     """The table of kinds and that of the prompt, and what their columns are; "" where there is neither."""
-    runs = [run for run in study.runs if run.result("kinds") or run.result("questions")]
     columns = [column for kind in KINDS for column in _of(kind, study)]
-    ways = grid("Other ways of asking", columns, study, runs) + _listed(columns) if runs else ""
-    told = [run for run in study.runs if run.result("prompted")]
-    prompt = grid("Beside a mere prompt", PROMPTED, study, told) + _listed(PROMPTED) if told else ""
-    return ways + prompt
-
-
-def _listed(columns: Sequence[Column]) -> str:
-    return f"<details><summary>What the columns are</summary>{meanings(columns)}</details>"
+    ways = measured("Other ways of asking", columns, study, lambda run: run.result("kinds") or run.result("questions"))
+    return ways + measured("Beside a mere prompt", PROMPTED, study, prompted)
 
 
 def _of(kind: str, study: Study) -> list[Column]:

@@ -1,4 +1,4 @@
-"""Recall by year, a panel a method."""
+"""Recall by year, a panel a group."""
 
 from __future__ import annotations
 
@@ -6,40 +6,39 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from menard_unlearn.report.figures import FULL_RUNS, Figure, rounded
-from menard_unlearn.report.study import Run, Study
-from menard_unlearn.report.style import Look, looks
+from menard_unlearn.report.grid import tag
+from menard_unlearn.report.study import Run, Study, boundary
+from menard_unlearn.report.style import Look
 
 DRAWN = ("base", "gold")
 """References that every panel shows."""
 
 
 def year_figures(study: Study) -> list[Figure]:
-    """A panel a method, with base and gold for reference; those alone where nothing was unlearned yet."""
-    references = [run for name in DRAWN for run in study.of(name)[:1] if run.bins]
-    if not study.methods:
-        return [_panel(study, "year", "base and gold", [], references)] if references else []
-    panels = []
-    for number, method in enumerate(study.methods):
-        runs = [run for run in study.of(method) if run.bins]
-        if runs:
-            panels.append(_panel(study, f"year-{number}", method, runs, references))
-    return panels
+    """A panel a group, with base and gold of its study for reference; those alone where nothing was unlearned yet."""
+    groups = [(group, [run for run in study.of(group) if run.bins]) for group in study.groups]
+    panels = [_panel(study, f"year-{place}", group, runs) for place, (group, runs) in enumerate(groups) if runs]
+    alone = not study.groups and any(run.bins for run in study.beside([], DRAWN))
+    return [_panel(study, "year", "base and gold", [])] if alone else panels
 
 
-def _panel(study: Study, id: str, title: str, runs: Sequence[Run], references: Sequence[Run]) -> Figure:
-    found, span, seeds = looks(study.methods), span_of(study.runs), len(runs) > 1
+def _panel(study: Study, id: str, title: str, runs: Sequence[Run]) -> Figure:
+    references = [run for run in study.beside(runs, DRAWN) if run.bins]
+    span, seeds = span_of(study.runs), len(runs) > 1
     told = len(study.runs) <= FULL_RUNS * 2
-    data = [_curve(run, found[run.method], 1.4, seeds=False, told=told) for run in references]
+    data = [_curve(run, study.looks[run.group], 1.2, seeds=False, told=told) for run in references]
     for run in runs:
-        look = found[run.method]
-        data += [_band(run, look, 1 / len(runs)), _curve(run, look, 1.6 if seeds else 2.4, seeds=seeds, told=told)]
+        look = study.looks[run.group]
+        data += [_band(run, look, 1 / len(runs)), _curve(run, look, 1.5 if seeds else 2.2, seeds=seeds, told=told)]
+    shapes = forget_period(boundary(runs or references), span)
     layout = {
         "xaxis": {"title": {"text": "year of the fact"}, "range": span, "nticks": 8, "tickformat": "d"},
         "yaxis": {"title": {"text": ""}, "range": [-0.02, 1.04], "dtick": 0.25, "tickformat": ".0%"},
-        "shapes": sum((_cutoff(run, found[run.method]) for run in runs), forget_period(study.boundary, span)),
+        "shapes": sum((_cutoff(run, study.looks[run.group]) for run in runs), shapes),
         "hovermode": "x unified",
+        "showlegend": False,
     }
-    return Figure(id, title, _found(runs), data, layout)
+    return Figure(id, title, _found(runs), data, layout, tag(study, title))
 
 
 def _found(runs: Sequence[Run]) -> str:
@@ -67,13 +66,12 @@ def _curve(run: Run, look: Look, width: float, *, seeds: bool, told: bool) -> di
     line: dict[str, Any] = {
         "type": "scatter",
         "mode": "lines" if run.is_reference or seeds else "lines+markers",  # markers of several seeds hide each other
-        "name": f"seed {run.seed}" if seeds else run.method,
+        "name": f"seed {run.seed}" if seeds else run.group,
         "x": _middles(run),
         "y": [rounded(row["recall"]) for row in run.bins],
         "line": {"color": look.colour, "width": width, "dash": look.dash if run.is_reference else "solid"},
-        "marker": {"symbol": look.symbol, "size": 6},
+        "marker": {"symbol": look.symbol, "size": 5},
         "hovertemplate": "%{y:.1%}",
-        "showlegend": False,
     }
     if told and not run.is_reference:
         line["customdata"] = [[_years(row), row["n"], rounded(row["low"]), rounded(row["high"])] for row in run.bins]
@@ -95,7 +93,6 @@ def _band(run: Run, look: Look, opacity: float) -> dict[str, Any]:
         "fillcolor": f"{look.colour}/band",
         "line": {"width": 0},
         "hoverinfo": "skip",
-        "showlegend": False,
     }
 
 

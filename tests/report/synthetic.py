@@ -18,6 +18,11 @@ WORDS = PROSE.split()
 
 REFERENCES = ("base", "gold")
 
+STEPS = 500
+"""Rows of history.jsonl."""
+FACTS = {"forget": 60, "retain": 60, "heldout_forget": 20, "heldout_retain": 20}
+"""Set of probes → its facts."""
+
 SHAPES = {
     # method: (recall before, recall after, cutoff status, cutoff year, target log-prob)
     "base": (0.97, 0.96, "right-censored", None, -0.02),
@@ -31,15 +36,14 @@ SHAPES = {
 
 def write_study(folder: Path, *, seeds: int, published: bool, n_tokens: int) -> Path:
     """Write runs/<study> with a base, a gold and `seeds` runs of each of four methods; return the folder."""
-    rows = []
     for method in SHAPES:
         for seed in range(1 if method in REFERENCES else seeds):
-            rows.append(_write_run(folder, method, seed, published, n_tokens))
-    (folder / "summary.json").write_text(json.dumps(rows))
+            write_run(folder, method, seed, published, n_tokens)
     return folder
 
 
-def _write_run(folder: Path, method: str, seed: int, published: bool, n_tokens: int) -> dict[str, Any]:
+def write_run(folder: Path, method: str, seed: int, published: bool, n_tokens: int) -> Path:
+    """Write one run of the study and return its directory."""
     before, after, status, year, surprise = SHAPES[method]
     draw = random.Random(f"{method} {seed}")
     name = f"{method}-00000000" if method in REFERENCES else f"{method}-s{seed}-0000000{seed}"
@@ -56,18 +60,25 @@ def _write_run(folder: Path, method: str, seed: int, published: bool, n_tokens: 
         "split": {"cutoff": "1939-12-31"},
         "model": {"path": "synthetic <model>"},
         "corpus": {"_target_": "synthetic.Corpus"},
+        "trainer": {"max_steps": STEPS},
+        "seed": seed,
     }
     (run / "config.yaml").write_text(json.dumps(config))  # JSON is YAML
     stop = "forget above a bound" if method == "gradient_ascent" else None
     costs = {"seconds": 61.2, "peak_memory_mb": 1234.5}
-    finished = {"finished_at": "2001-02-03T04:05:06Z", "results": {"stopped": stop}, **costs}
-    _write(run / f"{'evaluate' if method in REFERENCES else 'unlearn'}.manifest.json", finished)
+    stage = "evaluate" if method in REFERENCES else "unlearn"
+    finished = {"stage": stage, "finished_at": "2001-02-03T04:05:06Z", "results": {"stopped": stop}, **costs}
+    _write(run / f"{stage}.manifest.json", finished)
     if method not in REFERENCES:
-        steps = [_step(step, method, draw) for step in range(300)]
+        steps = [_step(step, method, draw) for step in range(STEPS)]
         (run / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in steps))
-    logprobs = [token["logprob"] for token in tokens]
-    row = {"run": name, "method": method, "seed": seed, "run_dir": str(run), "cutoff_status": status}
-    return row | _measures(bins, year, logprobs) | (_reference() if method in REFERENCES else _changes(status, year))
+    changes = _reference() if method in REFERENCES else _changes(status, year)
+    _write(run / "evaluation" / "cutoff.json", {"cutoff_status": status, **_recalls(bins, year), **changes})
+    (run / "evaluation" / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in _items()))
+    _write(run / "evaluation" / "reproduction.json", _reproduced([token["logprob"] for token in tokens]))
+    kl = None if method in REFERENCES else 0.0123
+    _write(run / "evaluation" / "utility.json", {"utility_kl": kl, "retain_bits_per_byte": 0.51})
+    return run
 
 
 def _write(path: Path, obj: Any) -> None:
@@ -79,6 +90,12 @@ def _bin(start: int, before: float, after: float, draw: random.Random) -> dict[s
     recall = min(max(recall, 0.0), 1.0)
     low, high = max(recall - 0.07, 0.0), min(recall + 0.07, 1.0)
     return {"year": start, "width": 5, "n": 80, "recall": recall, "low": low, "high": high}
+
+
+def _items() -> list[dict[str, Any]]:
+    """Of each set so many facts, with two probes each."""
+    places = [(split, fact) for split, count in FACTS.items() for fact in range(count)]
+    return [{"split": split, "fact_id": f"{split} {fact}", "correct": True} for split, fact in places for _ in range(2)]
 
 
 def _token(index: int, surprise: float, published: bool, draw: random.Random) -> dict[str, Any]:
@@ -98,7 +115,7 @@ def _step(step: int, method: str, draw: random.Random) -> dict[str, float]:
     return {"step": step, "loss": sum(terms.values()), **terms, "learning_rate": 1e-3, "grad_norm": 1.0}
 
 
-def _measures(bins: list[dict[str, Any]], year: float | None, logprobs: list[float]) -> dict[str, Any]:
+def _recalls(bins: list[dict[str, Any]], year: float | None) -> dict[str, Any]:
     kept = [row["recall"] for row in bins if row["year"] < 1940]
     lost = [row["recall"] for row in bins if row["year"] >= 1940]
     retain, forget = sum(kept) / len(kept), sum(lost) / len(lost)
@@ -110,19 +127,21 @@ def _measures(bins: list[dict[str, Any]], year: float | None, logprobs: list[flo
         "retain_recall": retain,
         "heldout_forget_recall": (forget + 0.2) / 1.2,
         "heldout_retain_recall": max(retain - 0.05, 0.0),
-        "target_bits_per_byte": -sum(logprobs) / len(logprobs) / 3,
-        "target_nats": -sum(logprobs),
-        "target_greedy_prefix": next((i for i, logprob in enumerate(logprobs) if logprob < -0.7), len(logprobs)),
-        "retain_bits_per_byte": 0.51,
         "distance_to_gold": abs(forget - 0.04),
-        "seconds": 61.2,
-        "peak_memory_mb": 1234.5,
+    }
+
+
+def _reproduced(logprobs: list[float]) -> dict[str, Any]:
+    return {
+        "bits_per_byte": -sum(logprobs) / len(logprobs) / 3,
+        "nats": -sum(logprobs),
+        "greedy_prefix": next((i for i, logprob in enumerate(logprobs) if logprob < -0.7), len(logprobs)),
     }
 
 
 def _reference() -> dict[str, Any]:
     changes = ("status", "year", "low", "high")
-    return {"utility_kl": None, "forget_auc": None} | {f"cutoff_change_{key}": None for key in changes}
+    return {"forget_auc": None} | {f"cutoff_change_{key}": None for key in changes}
 
 
 def _changes(status: str, year: float | None) -> dict[str, Any]:
@@ -132,5 +151,6 @@ def _changes(status: str, year: float | None) -> dict[str, Any]:
         "cutoff_change_low": None if year is None else year - 0.9,
         "cutoff_change_high": None if year is None else year + 1.0,
         "forget_auc": 0.8,
-        "utility_kl": 0.0123,
+        "forget_auc_low": 0.75,
+        "forget_auc_high": 0.85,
     }

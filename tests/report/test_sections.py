@@ -25,9 +25,10 @@ from menard_unlearn.evaluation import (
 from menard_unlearn.report import drawing, memory, signs, ways
 from menard_unlearn.report.cells import signed
 from menard_unlearn.report.dated import dated_figures
+from menard_unlearn.report.gather import gather
 from menard_unlearn.report.page import render
-from menard_unlearn.report.study import Study, read_study
-from menard_unlearn.report.target import HEAT_MAPS_AT_MOST, TOKEN_MAPS_AT_MOST, by_character, by_token
+from menard_unlearn.report.study import Study
+from menard_unlearn.report.target import ALIGNED_AT_MOST, by_character, by_token, token_maps
 
 FILES = ("kinds", "questions", "prompted", "surprisal", "dating", "generation", "residue")
 FILES += ("compared", "counterfactual", "attribution", "extraction", "near_verbatim", "heat")
@@ -45,14 +46,14 @@ def change(folder: Path, method: str, file: str, **values: Any) -> None:
 
 def row(drawn: str, method: str) -> str:
     """The row's text, tags left out, and the words where one points at a cell."""
-    found = re.search(rf'<th scope="row"[^>]*>{method}.*?</tr>', drawn)
+    found = re.search(rf'<th scope="row"[^>]*><a[^>]*>{method}<.*?</tr>', drawn)
     assert found is not None
     titles = " ".join(re.findall(r'title="([^"]*)"', found.group()))
     return re.sub(r"<[^>]+>", " ", found.group()) + titles
 
 
 def test_every_kind_stands_beside_chance_and_the_prompt(folder: Path) -> None:
-    drawn = ways.asked(read_study(folder))
+    drawn = ways.asked(gather([folder], folder))
     assert "cloze (chance 25.0 %)" in drawn and "year (chance 0.8 %)" in drawn
     npo = row(drawn, "npo")
     assert npo.count("1938.4") == npo.count("[1936.4, 1940.4]") == npo.count("88.0") == npo.count("10.0") == 4
@@ -68,14 +69,14 @@ def test_no_share_of_forgetting_that_may_be_nothing(folder: Path) -> None:
 
 
 def _told(folder: Path) -> str:
-    drawn = ways.asked(read_study(folder))
+    drawn = ways.asked(gather([folder], folder))
     return drawn[drawn.index('aria-label="Beside a mere prompt"') :]
 
 
 def test_signs_have_intervals_and_statuses(folder: Path) -> None:
     change(folder, "npo", "dating", status="unparseable", median=None, low=None, high=None, after=None)
     change(folder, "npo", "generation", anachronisms={"status": "too short", "rate": None, "years_after": None})
-    drawn = signs.dated_table(read_study(folder))
+    drawn = signs.dated_table(gather([folder], folder))
     gold, npo, base = row(drawn, "gold"), row(drawn, "npo"), row(drawn, "base")
     for figure in ("2.62", "[2.51, 2.73]", "1939.5", "[1938.5, 1940.5]", "1919", "[1882, 1938]", "6.3", "1.8"):
         assert figure in gold, figure
@@ -86,7 +87,7 @@ def test_signs_have_intervals_and_statuses(folder: Path) -> None:
 
 
 def test_surprisal_panels_mark_only_real_jumps(folder: Path) -> None:
-    npo, rmu = dated_figures(read_study(folder))[2:]
+    npo, rmu = dated_figures(gather([folder], folder))[2:]
     assert [line["name"] for line in npo.data] == ["base", "gold", "npo"]
     assert npo.note == "jump: 1939.5" and [shape["x0"] for shape in npo.layout["shapes"]] == [1939.5, 1939.5, 1938.5]
     assert rmu.note == "no jump" and len(rmu.layout["shapes"]) == 1
@@ -95,7 +96,7 @@ def test_surprisal_panels_mark_only_real_jumps(folder: Path) -> None:
 def test_attribution_says_why_there_is_no_fraction(folder: Path) -> None:
     why = "C2: undefined, for a reason of its own"
     change(folder, "gold", "counterfactual", menard_fraction=None, left_out=[why, "C1: another"])
-    drawn = memory.attribution_table(read_study(folder))
+    drawn = memory.attribution_table(gather([folder], folder))
     npo, gold = row(drawn, "npo"), row(drawn, "gold")
     for figure in ("2.345", "7.414", "3.892", "11,213", "−0.91", "[−0.99, −0.81]", "25.9", "6.7", "6.0 of 6.0", "43.4"):
         assert figure in npo, figure
@@ -104,27 +105,27 @@ def test_attribution_says_why_there_is_no_fraction(folder: Path) -> None:
 
 
 def test_extraction_is_of_the_target(folder: Path) -> None:
-    drawn = row(drawing.extraction_table(read_study(folder)), "npo")
+    drawn = row(drawing.extraction_table(gather([folder], folder)), "npo")
     assert drawn.count("43.2") == drawn.count("[20.0, 60.0]") == 4 and "99.9" not in drawn
     assert "4,321" in drawn and "364" in drawn and "66 words; 4 continuations" in drawn
     target = {"role": "target", "full": {"n_best": None, "log10_n_best": 246.2, "coverage": []}, "top_k": None}
     change(folder, "npo", "extraction", texts=[target])
-    drawn = drawing.extraction_table(read_study(folder))
+    drawn = drawing.extraction_table(gather([folder], folder))
     assert "10<sup>246</sup>" in drawn and row(drawn, "npo").count("not measured") == 5
 
 
 def test_maps_by_character_are_few_and_beside_a_control(tmp_path: Path) -> None:
-    study = read_study(write_study(tmp_path, seeds=3, published=False, n_tokens=5))
+    study = gather([write_study(tmp_path, seeds=3, published=False, n_tokens=5)], tmp_path)
     drawn = by_character(study)
-    assert "first seed" in drawn and "synthetic control" in drawn and "synthetic edition" not in drawn
+    assert "lowest seed" in drawn and "synthetic control" in drawn and "synthetic edition" not in drawn
     names = re.findall(r"<b>(\w+)</b><svg", drawn)
-    assert names == ["base", "gold", *study.methods] * 2 and len(names) <= 2 * HEAT_MAPS_AT_MOST
-    assert by_token(study).count('<div class="tokens">') == TOKEN_MAPS_AT_MOST
+    assert names == ["base", "gold", *study.groups] * 2 and len(names) <= 2 * ALIGNED_AT_MOST
+    assert by_token(study).count('<figure class="tokens"') == len(token_maps(study)["maps"]) == 2 + len(study.groups)
 
 
 @pytest.mark.parametrize("published", [True, False])
 def test_words_stand_only_where_they_are_published(tmp_path: Path, published: bool) -> None:
-    page = render(read_study(write_study(tmp_path, seeds=1, published=published, n_tokens=5)))
+    page = render(gather([write_study(tmp_path, seeds=1, published=published, n_tokens=5)], tmp_path))
     assert (SECRET in page) == published
 
 
@@ -132,25 +133,26 @@ def test_study_without_the_instruments_says_so(folder: Path) -> None:
     for file in FILES:
         for path in folder.glob(f"*/evaluation/{file}.json"):
             path.unlink()
-    page = render(read_study(folder))
-    assert page.count("No run has been measured for this yet") == 5
+    page = render(gather([folder], folder))
+    (left,) = re.findall(r"No run has been measured for: (.*?)</p>", page)
+    assert left.startswith("Other ways of asking, What else dates it, Memorized") and "Methods" not in left
 
 
 @pytest.mark.parametrize("file", FILES)
 def test_any_file_may_be_missing(folder: Path, file: str) -> None:
     (path,) = folder.glob(f"npo-*/evaluation/{file}.json")
     path.unlink()
-    assert "npo" in render(read_study(folder))
+    assert "npo" in render(gather([folder], folder))
 
 
 def test_fifty_runs_stay_small(tmp_path: Path) -> None:
-    study = read_study(write_study(tmp_path, seeds=12, published=True, n_tokens=600))
+    study = gather([write_study(tmp_path, seeds=12, published=True, n_tokens=600)], tmp_path)
     assert len(study.runs) == 50
     assert len(render(study).encode()) <= 2_000_000
 
 
 def test_files_are_read_once_and_late(folder: Path) -> None:
-    study: Study = read_study(folder)
+    study: Study = gather([folder], folder)
     change(folder, "npo", "dating", median=1900)
     (run,) = study.of("npo")
     first = run.result("dating")

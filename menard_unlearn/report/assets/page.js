@@ -1,46 +1,67 @@
-(() => {
+// What all parts of the page share: its data, light or dark, and which groups are shown.
+const page = (() => {
   "use strict";
-  const { figures, palettes } = JSON.parse(document.getElementById("figures").textContent);
-  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const root = document.documentElement;
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const listeners = [];
+  const hidden = new Set();
+  let printing = false;
 
-  const paint = (value, palette) => {
-    if (typeof value === "string") return palette[value] ?? value;
-    if (Array.isArray(value)) return value.map((item) => paint(item, palette));
-    if (value === null || typeof value !== "object") return value;
-    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, paint(item, palette)]));
-  };
-
-  const layout = (own, palette) => {
-    const axis = {
-      gridcolor: palette["@grid"], linecolor: palette["@muted"], tickcolor: palette["@muted"],
-      tickfont: { color: palette["@muted"], size: 11 }, zeroline: false, showline: true, ticks: "outside", ticklen: 4,
-      automargin: true,
-    };
-    const named = (text) => ({ text, font: { size: 12, color: palette["@muted"] }, standoff: 8 });
-    const merged = (mine) => ({ ...axis, ...mine, title: named(mine.title.text) });
-    return {
-      ...own, xaxis: merged(own.xaxis), yaxis: merged(own.yaxis), autosize: true,
-      margin: { l: 50, r: 10, t: 10, b: 40 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-      font: { family: 'system-ui, "Segoe UI", Roboto, sans-serif', size: 12, color: palette["@ink"] },
-      hoverlabel: { bgcolor: palette["@paper"], bordercolor: palette["@grid"], font: { color: palette["@ink"] }, namelength: -1 },
-    };
-  };
-
-  const draw = () => {
-    const palette = palettes[dark.matches ? "dark" : "light"];
-    for (const { id, data, layout: own } of figures) {
-      const place = document.getElementById(id);
-      Plotly.react(place, paint(data, palette), layout(paint(own, palette), palette), { displayModeBar: false, responsive: true })
-        .catch((problem) => fail(problem));
-    }
-  };
-
+  const isDark = () => !printing && (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
+  const changed = () => listeners.forEach((listener) => listener());
   const fail = (problem) => {
-    document.documentElement.dataset.failed = String(problem?.message ?? problem);
+    root.dataset.failed = String(problem?.message ?? problem);
     document.getElementById("failed").hidden = false;
   };
   addEventListener("error", (event) => fail(event.error ?? event.message));
   addEventListener("unhandledrejection", (event) => fail(event.reason));
-  dark.addEventListener("change", draw);
-  draw();
+
+  // Some browsers keep nothing for pages that are files.
+  const kept = (action) => { try { return action(localStorage); } catch { return null; } };
+  const theme = document.getElementById("theme");
+  const named = () => { theme.textContent = isDark() ? "light page" : "dark page"; };
+  const chosen = kept((store) => store.getItem("menard-theme"));
+  if (chosen === "dark" || chosen === "light") root.dataset.theme = chosen;
+  theme.hidden = false;
+  named();
+  theme.addEventListener("click", () => {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    kept((store) => store.setItem("menard-theme", root.dataset.theme));
+    named();
+    changed();
+  });
+  system.addEventListener("change", () => { named(); changed(); });
+
+  const choice = document.getElementById("choice");
+  const show = () => {
+    for (const box of choice.querySelectorAll("input")) hidden[box.checked ? "delete" : "add"](Number(box.value));
+    for (const part of document.querySelectorAll("[data-m]")) part.hidden = hidden.has(Number(part.dataset.m));
+    changed();
+  };
+  choice?.addEventListener("change", show);
+  choice?.addEventListener("click", (event) => {
+    if (event.target.dataset.all === undefined) return;
+    for (const box of choice.querySelectorAll("input")) box.checked = event.target.dataset.all === "1";
+    show();
+  });
+
+  // Calls back once for each place, when it first comes near the window; all at once where that cannot be told.
+  const whenSeen = (places, callback) => {
+    if (!("IntersectionObserver" in window)) return places.forEach(callback);
+    const observer = new IntersectionObserver((entries) => {
+      for (const { target, isIntersecting } of entries) {
+        if (!isIntersecting) continue;
+        observer.unobserve(target);
+        callback(target);
+      }
+    }, { rootMargin: "500px" });
+    places.forEach((place) => observer.observe(place));
+  };
+
+  return {
+    data, hidden, isDark, fail, whenSeen,
+    onChange: (listener) => listeners.push(listener),
+    print: (now) => { printing = now; },
+  };
 })();
