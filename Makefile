@@ -1,25 +1,29 @@
-# make demo | test | check | wheel | clean.   PYTHON=/path/to/python3.12 make …  chooses the interpreter.
+# make demo | test | test-slurm | check | wheel | clean.   PYTHON=/path/to/python3.12 make …  chooses the interpreter.
 
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed.stamp
+CLUSTER := tests/slurm/cluster.py
 
 # The first interpreter that will do, asked rather than believed: a shim of that name may run nothing.
 SUITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 CANDIDATES := $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python)
 FIND_PYTHON = for p in $(CANDIDATES); do "$$p" -c '$(SUITS)' 2>/dev/null && echo "$$p" && break; done
 
-.PHONY: help install demo test check format wheel clean
+.PHONY: help install demo test test-slurm slurm-up slurm-down check format wheel clean
 
 help:
-	@echo "make demo    install into $(VENV), run the main study, say where its page is"
-	@echo "make test    install, run the tests"
-	@echo "make check   install, then lint, format, types, layers"
-	@echo "make format  install, then mend what lint and format can"
-	@echo "make wheel   build dist/*.whl"
-	@echo "make clean   remove $(VENV), build output and caches; runs/ stays"
+	@echo "make demo        install into $(VENV), run the main study, say where its page is"
+	@echo "make test        install, run the tests"
+	@echo "make test-slurm  install, run those that need Slurm, on one of their own (Debian's packages, any user)"
+	@echo "make slurm-up    start a private Slurm of one machine, and say what to source to use it"
+	@echo "make slurm-down  cancel its jobs, stop it, remove its folder"
+	@echo "make check       install, then lint, format, types, layers"
+	@echo "make format      install, then mend what lint and format can"
+	@echo "make wheel       build dist/*.whl"
+	@echo "make clean       remove $(VENV), build output and caches; runs/ stays"
 
 install: $(STAMP)
 
@@ -40,6 +44,14 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest
+
+test-slurm: $(STAMP)
+	@$(BIN)/python $(CLUSTER) check
+	@$(BIN)/python -m pytest tests/slurm
+
+# These need no more than an interpreter.
+slurm-up slurm-down:
+	@python=$$($(FIND_PYTHON)); "$${python:-python3}" $(CLUSTER) $(@:slurm-%=%)
 
 check: $(STAMP)
 	@set -e; for step in "ruff check" "ruff format --check" pyright lint-imports; do echo "— $$step"; $(BIN)/$$step; done

@@ -27,7 +27,7 @@ class Stage:
     summary: str
     """What it does, for `menard --help`."""
     positional: str | None = None
-    """The key that a bare argument sets: `menard report runs/x` is `menard report runs=runs/x`."""
+    """The key that bare arguments set: `menard report runs/x` is `menard report runs='runs/x'`, several are a list."""
     switches: tuple[str, ...] = ()
     """Keys that `--key` sets to true."""
     composed: bool = True
@@ -38,11 +38,21 @@ STAGES = {
     "pretrain": Stage("menard_unlearn.stages.pretrain", "train a small model from scratch on a dated corpus"),
     "unlearn": Stage("menard_unlearn.stages.unlearn", "make a model forget what came after the cutoff"),
     "evaluate": Stage("menard_unlearn.stages.evaluate", "measure cutoff, reproduction and utility of a model or a run"),
-    "report": Stage("menard_unlearn.stages.report", "write one self-contained page for a folder of runs", "study_dir"),
+    "report": Stage("menard_unlearn.stages.report", "write one self-contained page for studies and runs", "runs"),
     "demo": Stage(
         "menard_unlearn.stages.demo", "the whole loop on the embedded model, no network needed", composed=False
     ),
-    "status": Stage("menard_unlearn.stages.status", "list runs: finished, running or begun", "study_dir", ("json",)),
+    "status": Stage("menard_unlearn.stages.status", "where each run of a study stands", "study_dir", ("json", "watch")),
+    "cancel": Stage(
+        "menard_unlearn.stages.cancel", "end runs that are queued or running, and keep what they saved", "runs"
+    ),
+    "retry": Stage("menard_unlearn.stages.retry", "do failed and ended runs again, as they were launched", "runs"),
+    "sync": Stage(
+        "menard_unlearn.stages.sync", "upload to wandb what it has not got of a study, and verify", "study_dir"
+    ),
+    "dashboard": Stage(
+        "menard_unlearn.stages.dashboard", "save a wandb workspace and a report that compare methods", "project"
+    ),
     "export": Stage("menard_unlearn.stages.export", "write a run as a checkpoint that transformers loads"),
 }
 
@@ -109,6 +119,7 @@ def _dispatch(arguments: list[str]) -> None:
 def _checked(name: str, stage: Stage, arguments: list[str]) -> list[str]:
     """The arguments, bare ones written as key=value, flags last; secrets and unknown flags are refused."""
     values, flags, takes_value = [], [], False  # Hydra's parser loses values that stand on both sides of a flag
+    bare: list[str] = []
     for argument in arguments:
         flag = argument.partition("=")[0]
         if argument.startswith("--") and argument[2:] in stage.switches:
@@ -125,9 +136,12 @@ def _checked(name: str, stage: Stage, arguments: list[str]) -> list[str]:
             _refuse_secret(argument)
             values.append(argument)
         elif stage.positional is not None:
-            values.append(f"{stage.positional}='{argument}'")
+            bare.append(f"'{argument}'")
         else:
             raise UserError(f"{name} does not take {argument!r}: write key=value (menard {name} --help)")
+    if bare:
+        listed = ",".join(bare)
+        values.append(f"{stage.positional}={listed if len(bare) == 1 else f'[{listed}]'}")
     return [*values, *flags]
 
 

@@ -1,79 +1,62 @@
 """From a command line to the jobs of a stage: one, or as many as `--multirun` and the study's sweep make.
 
-Hydra composes, sweeps and launches. Added here: a study's folder, one-line errors, and jobs that fail one by one.
+Hydra composes and sweeps. Added here: a study's folder, a model's path, and one-line errors.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import importlib
 import os
 import re
 import sys
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
 from menard_unlearn.compose_errors import one_line
-from menard_unlearn.config import conf_dir, experiments_dir, near
+from menard_unlearn.config import PACKAGE, conf_dir, experiments_dir, near
 from menard_unlearn.errors import UserError
+from menard_unlearn.launch.failures import Failed, foreseen, refuse
 
 STUDY_NAME = re.compile(r"[A-Za-z_][\w-]*")
 
 
 @dataclass(frozen=True)
 class Job:
-    """What Hydra calls with each composed configuration; launchers may pickle it into another process."""
+    """What Hydra calls with the composed configuration of a single job, and what its launchers are told of a sweep."""
 
+    stage: str
+    """Name of the stage."""
     module: str
     """The stage's module; imported only now, when the configuration is known to be good."""
     owner: int
     """Process of the command."""
     failures: list[Exception] = field(default_factory=list)
-    """What went wrong in a single job: kept from Hydra, which would print it in its own words."""
-    reported: list[Exception] = field(default_factory=list)
-    """What went wrong in a multirun, a job each and already printed. The next job still runs."""
+    """What went wrong: kept from Hydra, which would print it in its own words."""
+    failed: list[int] = field(default_factory=list)
+    """How many jobs of a sweep failed, batch by batch; each was reported when it did."""
 
-    def __call__(self, cfg: DictConfig) -> None:
+    def __call__(self, cfg: DictConfig) -> Any:
         """Run the stage on this configuration."""
         try:
-            importlib.import_module(self.module).main(cfg)
+            return importlib.import_module(self.module).main(cfg)
         except Exception as error:
-            failure = _disk_full(error, cfg) or error
-            if os.getpid() != self.owner:
-                raise failure from error  # the launcher carries it home
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                self.reported.append(failure)
-                _print_failure(failure)
-            else:
-                self.failures.append(failure)
-
-
-def _print_failure(failure: Exception) -> None:
-    if not isinstance(failure, UserError):
-        traceback.print_exception(failure)
-    job = HydraConfig.get()
-    told = " ".join(override for override in job.overrides.task if "@_global_=" not in override)
-    print(f"error: job {job.job.num} ({told}): {failure}", file=sys.stderr, flush=True)
-
-
-def _disk_full(error: Exception, cfg: DictConfig) -> UserError | None:
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    if not full and "No space left on device" not in str(error):
-        return None
-    # Libraries that write in Rust or C++ keep the path to themselves; the run's folder is then the best guess.
-    path = getattr(error, "filename", None) or Path(str(cfg.get("runs_dir", "."))) / str(cfg.get("study", ""))
-    return UserError(f"no space left on the disk of {path}: free some, then run the same command to resume")
+            failure = foreseen(error, cast("Mapping[str, Any]", cfg))
+            if os.getpid() != self.owner or HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise failure from error  # a launcher of someone else's carries it home
+            self.failures.append(failure)
+            return None
 
 
 def run(stage: str, module: str, arguments: Sequence[str]) -> None:
@@ -81,22 +64,34 @@ def run(stage: str, module: str, arguments: Sequence[str]) -> None:
 
     A failing job of a multirun is reported when it fails and the others go on; the error at the end counts them.
     """
-    job = Job(module, os.getpid())
+    _show_plugins()
+    job = Job(stage, module, os.getpid())
     full_error = os.environ.get("HYDRA_FULL_ERROR") == "1"
     composed = with_study(stage, with_model(arguments))
     try:
         with _command_line(composed):
             hydra.main(config_path=str(conf_dir()), config_name=stage, version_base="1.3")(job)()
+    except ValueError as error:
+        if not job.failed:
+            raise
+        raise Failed(sum(job.failed)) from error  # a search of which no trial came to an end has no best one
     except (HydraException, OmegaConfBaseException) as error:
         if full_error:
             raise
         raise UserError(one_line(error, stage, composed)) from error
-    if job.reported:
-        raise UserError(
-            f"{len(job.reported)} failed (see above), the others are done; the same command runs what is left"
-        )
     if job.failures:
         raise job.failures[0]
+    refuse(sum(job.failed))
+
+
+def _show_plugins() -> None:
+    """Hydra takes plugins from the parts of the namespace `hydra_plugins`, wherever on the path they lie; a process
+    in which it has looked there before is shown them one by one."""
+    folder = str(PACKAGE / "launch" / "plugins")
+    if folder not in sys.path:
+        sys.path.append(folder)
+    for plugin in importlib.import_module("hydra_plugins.menard").PLUGINS:
+        Plugins.instance().register(plugin)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Sequence
 
@@ -26,6 +27,8 @@ def one_line(error: HydraException | OmegaConfBaseException, stage: str, argumen
     if several := SEVERAL_VALUES.search(message):
         given = several["given"] or several["sweep"]
         return f"{given} holds several values: add --multirun to run them all, or quote the value to mean one"
+    if "does not support sweep type" in message:
+        return "interval(…) has no list of values to run: add hydra/sweeper=search to search it, or give them by commas"
     if isinstance(error, ConfigCompositionException) and (unknown := UNKNOWN_KEY.search(message)):
         return _unknown_key(unknown["key"], unknown["file"], stage, arguments)
     cause = f": {error.__cause__}" if error.__cause__ is not None else ""
@@ -34,6 +37,9 @@ def one_line(error: HydraException | OmegaConfBaseException, stage: str, argumen
 
 def _unknown_choice(config: str, options: Sequence[str], message: str) -> str:
     group, _, choice = config.rpartition("/")
+    searching = group == "hydra/sweeper/sampler" or (group, choice) == ("hydra/sweeper", "optuna")
+    if searching and importlib.util.find_spec("optuna") is None:
+        return "optuna is not installed: pip install 'menard-unlearn[optuna]', then hydra/sweeper=search"
     if not group or not options:
         return " ".join(message.split("\nConfig search path")[0].split())
     return f"{group}={choice} does not exist{near(choice, options)}; choices: {', '.join(options)}"

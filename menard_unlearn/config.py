@@ -7,9 +7,11 @@ another type are each refused in one line which says what there is to choose fro
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import enum
+import functools
 import importlib
 import inspect
 import types
@@ -51,6 +53,8 @@ def _beside_or_inside(name: str) -> Path | None:
 
 def to_plain(cfg: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     """The configuration as plain dicts and lists, interpolations resolved. A value left at `???` is a `UserError`."""
+    with contextlib.suppress(_NotPlain):
+        return _copied(cfg)
     node = cfg if isinstance(cfg, DictConfig) else OmegaConf.create(dict(cfg))
     if missing := missing_keys(node):
         raise UserError(f"no value for {', '.join(missing)}: add {' '.join(f'{key}=…' for key in missing)}")
@@ -59,6 +63,23 @@ def to_plain(cfg: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise UserError(f"the configuration cannot be resolved: {' '.join(str(error).split())}") from error
     return typing.cast("dict[str, Any]", plain)
+
+
+class _NotPlain(Exception):
+    """OmegaConf has something to say about a value."""
+
+
+def _copied(value: Any) -> Any:
+    """What a sweep hands about is plain and resolved already; through OmegaConf it would take a hundred times as
+    long."""
+    kind = type(value)
+    if kind is dict and all(type(key) is str for key in value):
+        return {key: _copied(item) for key, item in value.items()}
+    if kind is list:
+        return [_copied(item) for item in value]
+    if value is None or kind in (bool, int, float) or (kind is str and value != "???" and "${" not in value):
+        return value
+    raise _NotPlain
 
 
 def missing_keys(cfg: DictConfig) -> list[str]:
@@ -104,12 +125,17 @@ def _build(plain: Mapping[str, Any], kind: type[T]) -> T:
     missing = [name for name, field in fields.items() if name not in given and not _has_default(field)]
     if missing:
         raise UserError(f"{cls.__name__} lacks {_listed(missing)}; its keys: {_listed(fields)}")
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     values = {key: _coerce(value, hints[key], f"{cls.__name__}.{key}") for key, value in given.items()}
     try:
         return cls(**values)
     except ValueError as error:
         raise UserError(f"{cls.__name__}: {error}") from error
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
 
 
 def _import(target: Any, kind: type[T]) -> type[T]:

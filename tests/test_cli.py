@@ -135,7 +135,7 @@ def test_a_run_leaves_nothing_of_hydras_behind(menard: Callable[..., Outcome], h
     assert menard("fake").code == 0
     assert list(here.iterdir()) == []
     assert menard("fake", "-m", "seed=1,2", "study=s").code == 0
-    assert [path for path in here.rglob("*") if path.is_file()] == [here / "runs/s/.hydra/multirun.yaml"]
+    assert [path for path in here.rglob("*") if path.is_file()] == [here / "runs/s/.sweep/multirun.yaml"]
 
 
 def test_multirun_runs_every_combination(menard: Callable[..., Outcome]):
@@ -202,6 +202,11 @@ def test_a_study_without_a_folder_is_a_label(menard: Callable[..., Outcome]):
         (["fake", "method=nop"], ["method=nop", "did you mean npo?", "npo, rmu"]),
         (["fake", "-m", "method=npo,nop"], ["method=nop", "npo, rmu"]),
         (["fake", "trainer.step=3"], ["'trainer.step'", "did you mean trainer.steps?", "trainer.lr"]),
+        (["fake", "-m", "seed=1,2", "hydra/launcher=parallel"], ["fake", "one by one", "hydra/launcher=local"]),
+        (["fake", "-m", "seed=1,2", "hydra/launcher=slurm"], ["one by one", "hydra/launcher=local"]),
+        (["fake", "-m", "trainer.lr=interval(0,1)"], ["interval", "hydra/sweeper=search"]),
+        (["fake", "-m", "hydra/launcher=paralel"], ["hydra/launcher=paralel", "did you mean parallel?", "slurm_gpu"]),
+        (["fake", "-m", "hydra/launcher=parallel", "hydra.launcher.jobs=0"], ["jobs=0", "1 or more"]),
         (["fake", "-m", "trainer.step=3,4"], ["'trainer.step'", "did you mean trainer.steps?"]),
         (["fake", "method=npo", "method.bta=3"], ["did you mean method.beta?"]),
         (["fake", "metod=npo"], ["'metod'", "did you mean method?", "trainer"]),
@@ -272,7 +277,7 @@ def test_help_is_quick_and_imports_nothing_heavy():
 
 def test_jobs_survive_pickling_into_another_process(here: Path):
     cloudpickle = pytest.importorskip("cloudpickle")
-    job = cloudpickle.loads(cloudpickle.dumps(compose.Job("fake_stage", owner=-1)))
+    job = cloudpickle.loads(cloudpickle.dumps(compose.Job("fake", "fake_stage", owner=-1)))
     cfg = compose.compose("fake", ["trouble=user"])
     with pytest.raises(Exception, match="without pad"):
         job(cfg)

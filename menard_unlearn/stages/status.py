@@ -1,109 +1,118 @@
-"""What became of the runs under a folder: finished, running now, or begun and waiting to be resumed."""
+"""`menard status runs/<study>`: where each run stands, once or until nothing is running or queued any more."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.table import Table
+from rich.live import Live
 
 from menard_unlearn.config import to_plain
 from menard_unlearn.errors import UserError
-from menard_unlearn.run import RunDir
-
-MANIFEST = ".manifest.json"
-
-
-@dataclass(frozen=True)
-class RunStatus:
-    """One run directory as it is found on the disk."""
-
-    run: str
-    """Its path."""
-    state: str
-    """finished | running | begun"""
-    stages: list[str]
-    """Stages that ended here."""
-    step: int | None
-    """Last step in history.jsonl; None before the first."""
-    max_steps: int | None
-    """Steps that the training was to have; None where the run trains nothing."""
-    seconds: float | None
-    """What the finished stages took together; None where none is finished."""
-    age_seconds: float
-    """Since a file of the run was last written."""
-    held_by: str | None
-    """`<pid> on <host>` while it runs."""
+from menard_unlearn.launch.listing import studies_in
+from menard_unlearn.launch.progress import Progress, Reader, Standing
+from menard_unlearn.launch.state import QUEUED, RUNNING
+from menard_unlearn.stages.status_table import console, counted, drawn
 
 
 def main(cfg: DictConfig) -> None:
-    """Print a table of the runs under `study_dir`, or one JSON object a line."""
+    """Print a table of the runs under `study_dir`, or one JSON object a line; changes nothing."""
     config = to_plain(cfg)
-    folder = Path(config["study_dir"])
-    if not folder.is_dir():
-        raise UserError(f"no folder {folder}: give runs/<study>, or the folder that holds the studies")
-    # One level below is a study's folder, two levels below a folder of studies, the folder itself a single run.
-    found = {path.parent for depth in ("", "*/", "*/*/") for path in folder.glob(f"{depth}config.yaml")}
-    statuses = [status_of(RunDir(path)) for path in sorted(found)]
-    if config["json"]:
-        for status in statuses:
-            print(json.dumps(asdict(status), ensure_ascii=False))
-    elif statuses:
-        _print_table(statuses)
+    place, seconds = Path(config["study_dir"]), config["every_s"]
+    if not isinstance(seconds, int | float) or not seconds > 0:
+        raise UserError(f"every_s={seconds}: give seconds, more than 0")
+    if not place.is_dir() and not studies_in(place):
+        raise UserError(f"no folder {place}: give runs/<study>, or the folder that holds the studies")
+    reader = Reader()
+    if not config["watch"]:
+        _once(reader.read(studies_in(place)), place, in_json=config["json"])
+        return
+    with contextlib.suppress(KeyboardInterrupt):  # the way to leave
+        if config["json"]:
+            _watch_lines(reader, place, seconds, in_json=True)
+        elif console().is_terminal:
+            _watch(reader, place, seconds)
+        else:
+            _watch_lines(reader, place, seconds, in_json=False)
+
+
+def _once(found: Standing, place: Path, *, in_json: bool) -> None:
+    if in_json:
+        _warn(found.note)
+        for run in found.runs:
+            print(_line(run))
+    elif found.runs:
+        console().print(drawn(found.runs, place, found.note))
     else:
-        print(f"no runs under {folder}")
+        print(f"no runs under {place}")
 
 
-def status_of(run: RunDir) -> RunStatus:
-    """The state of one run directory; reads its files and changes none."""
-    config = run.read_config()
-    stages = sorted(path.name.removesuffix(MANIFEST) for path in run.path.glob(f"*{MANIFEST}"))
-    manifests = [manifest for stage in stages if (manifest := run.manifest(stage)) is not None]
-    holder = run.holder()
-    done = config.get("stage") in stages if config.get("stage") else bool(stages)
-    history = run.read_history()
-    written = [path.stat().st_mtime for path in run.path.iterdir() if path.is_file() and not path.name.startswith(".")]
-    return RunStatus(
-        run=str(run.path),
-        state="running" if holder else "finished" if done else "begun",
-        stages=stages,
-        step=history[-1]["step"] if history else None,
-        max_steps=(config.get("trainer") or {}).get("max_steps"),
-        seconds=sum(manifest["seconds"] for manifest in manifests) if manifests else None,
-        age_seconds=round(time.time() - max(written), 1),
-        held_by=holder,
-    )
+def _watch(reader: Reader, place: Path, seconds: float) -> None:
+    """One table that is drawn anew in its place."""
+    screen = console()
+    with Live(console=screen, auto_refresh=False, vertical_overflow="crop") as live:
+        while True:
+            found = reader.read(studies_in(place))
+            live.update(drawn(found.runs, place, found.note, screen.height), refresh=True)
+            if not _going(found.runs):
+                return
+            time.sleep(seconds)
 
 
-def _print_table(statuses: list[RunStatus]) -> None:
-    table = Table("run", "state", "stages", "step", "seconds", "last written", box=None, pad_edge=False)
-    for column in table.columns[3:]:
-        column.justify = "right"
-    colours = {"finished": "green", "running": "cyan", "begun": "yellow"}
-    for status in statuses:
-        steps = "/".join(str(count) for count in (status.step, status.max_steps) if count is not None)
-        state = f"running ({status.held_by})" if status.held_by else status.state
-        seconds = "" if status.seconds is None else f"{status.seconds:.0f}"
-        table.add_row(
-            status.run,
-            f"[{colours[status.state]}]{state}[/]",
-            " ".join(status.stages),
-            steps,
-            seconds,
-            f"{_duration(status.age_seconds)} ago",
-        )
-    console = Console()
-    if not console.is_terminal:
-        console.width = 240  # a file or a pipe has no edge to wrap at
-    console.print(table)
+def _watch_lines(reader: Reader, place: Path, seconds: float, *, in_json: bool) -> None:
+    """Where nothing can be drawn anew: the whole at first, then what changes, and the whole again at the end.
+
+    In JSON a run's object is printed when it is first seen and whenever more than its age has changed.
+    """
+    before: dict[str, Progress] = {}
+    note: str | None = None
+    while True:
+        found = reader.read(studies_in(place))
+        if found.note != note:
+            _warn(found.note)
+        changed = [run for run in found.runs if _lasting(run) != _lasting(before.get(run.run))]
+        if in_json:
+            for run in changed:
+                print(_line(run), flush=True)
+        elif not before:
+            _once(found, place, in_json=False)
+        else:
+            _print_moves(before, changed, found.runs)
+        going = _going(found.runs)
+        if not going and before and not in_json:
+            _once(found, place, in_json=False)
+        sys.stdout.flush()
+        if not going:
+            return
+        before, note = {run.run: run for run in found.runs}, found.note
+        time.sleep(seconds)
 
 
-def _duration(seconds: float) -> str:
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
+def _print_moves(before: dict[str, Progress], changed: Sequence[Progress], runs: Sequence[Progress]) -> None:
+    moves = [(run, before[run.run].state if run.run in before else "new") for run in changed]
+    moved = [f"{Path(run.run).name}: {state} → {run.state}" for run, state in moves if state != run.state]
+    if moved:
+        print("\n".join([*moved, f"{time.strftime('%H:%M:%S')} {counted(runs)}"]))
+
+
+def _lasting(run: Progress | None) -> dict | None:
+    return None if run is None else {key: value for key, value in asdict(run).items() if key != "age_seconds"}
+
+
+def _going(runs: Sequence[Progress]) -> bool:
+    return any(run.state in (RUNNING, QUEUED) for run in runs)
+
+
+def _line(run: Progress) -> str:
+    return json.dumps(asdict(run), ensure_ascii=False)
+
+
+def _warn(note: str | None) -> None:
+    if note is not None:
+        print(f"note: {note}", file=sys.stderr)
