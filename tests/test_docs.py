@@ -1,7 +1,9 @@
-"""The reference of results is what the code says, and leaves no file out."""
+"""The reference of results is what the code says, and leaves no file out; the fault table names tests that exist."""
 
 from __future__ import annotations
 
+import ast
+import re
 import runpy
 from pathlib import Path
 
@@ -25,3 +27,20 @@ def test_every_file_of_an_evaluation_has_a_section(checkout: Path, tmp_path: Pat
     sections = (checkout / "docs/results.md").read_text(encoding="utf-8").splitlines()
     missing = {path.name for path in tmp_path.iterdir()} - {line.removeprefix("## ") for line in sections}
     assert not missing and (tmp_path / "prompted.json").is_file()
+
+
+def functions_in(path: Path) -> set[str]:
+    """Names of the test functions, by reading: some files cannot be imported everywhere."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body if path.is_file() else []
+    return {node.name for node in body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
+
+
+def test_every_fault_has_a_test_that_exists(checkout: Path) -> None:
+    lines = (checkout / "docs/reliability.md").read_text(encoding="utf-8").splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ") and not line.startswith("| fault")]
+    assert len(rows) > 60 and {len(row) for row in rows} == {3}
+    for fault, _, tests in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", tests)
+        assert named and tests == ", ".join(f"`{file}::{name}`" for file, name in named), fault
+        missing = [f"{file}::{name}" for file, name in named if name not in functions_in(checkout / file)]
+        assert not missing, fault

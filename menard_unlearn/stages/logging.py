@@ -1,71 +1,88 @@
-"""What a stage hands to the tracker: its history as it grows, and its results at the end."""
+"""The context in which a stage tracks its run, and what the run is made from."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from menard_unlearn.evaluation.harness.run import flat
-from menard_unlearn.evaluation.summary import summarise
-from menard_unlearn.files import digest_file
-from menard_unlearn.report.heatmap import standalone
+from menard_unlearn.corpus.documents import Document, Fact
+from menard_unlearn.corpus.study import StudyData
+from menard_unlearn.files import canonical, digest_text, write_json
 from menard_unlearn.run import RunDir
 from menard_unlearn.stages.settings import Settings
-from menard_unlearn.tracking.results import log_delta, log_results
-from menard_unlearn.tracking.tracker import Tracker, open_tracker
+from menard_unlearn.stages.told import RunTracking
+from menard_unlearn.tracking.code import code_version
+from menard_unlearn.tracking.tracker import InputFile, NoTracking, TrackedRun, open_tracker
 
-
-@dataclass(frozen=True)
-class RunTracking:
-    """A tracker that knows its run's directory."""
-
-    tracker: Tracker
-    run: RunDir
-    inputs: Mapping[str, str]
-
-    def log(self, row: Mapping[str, Any]) -> None:
-        """One row of history."""
-        self.tracker.log(row)
-
-    def results(self) -> None:
-        """Everything that the run's evaluation left, and its delta."""
-        paths = sorted(self.run.evaluation_dir.glob("*.json"))
-        found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
-        tokens = found.get("target_tokens")
-        if "harness" in found:
-            found["harness"] = {key.removeprefix("harness/"): value for key, value in flat(found["harness"]).items()}
-        log_results(
-            self.tracker,
-            summary_row=summarise(self.run.path),
-            bins=found["curve"]["bins"],
-            heat_map=None if tokens is None else standalone(tokens),
-            found=found,
-        )
-        if self.run.delta_path.is_file():
-            digests = {**self.inputs, "delta": digest_file(self.run.delta_path)}
-            log_delta(self.tracker, name=self.run.path.name, delta=self.run.delta_path, digests=digests)
+LISTED = 10_000
+"""Ids of a side that a data manifest lists; of more, only their digest."""
 
 
 @contextmanager
 def track(
-    settings: Settings, run: RunDir, identity: str, method: str, stage: str, inputs: Mapping[str, str]
+    settings: Settings,
+    run: RunDir,
+    identity: str,
+    method: str,
+    stage: str,
+    inputs: Mapping[str, str],
+    data: StudyData,
 ) -> Iterator[RunTracking]:
-    """Track a run for as long as the context lasts, under an id that a resumed run finds again."""
-    plain = {key: value for key, value in settings.plain.items() if key not in ("tracking", "runs_dir")}
+    """Track a run for as long as the context lasts, under an id that a resumed run finds again.
+
+    Its configuration is the one in its directory, which of a reference says nothing of the method that asked for it
+    first. `method` is what it is called among the methods. `data` is an artifact too: what the corpus was and how it
+    was divided.
+    """
+    plain = {key: value for key, value in run.read_config().items() if key not in ("tracking", "runs_dir")}
     if not settings.target.publish:
         # a path may name the text; its digest does not
         plain["target"] = {**plain["target"], "path": None}
-    with open_tracker(
-        settings.tracking,
-        run_id=identity,
+    tracked = TrackedRun(
+        id=identity,
         name=run.path.name,
         study=settings.study,
         job_type=stage,
-        tags=[method, stage],
-        plain_config={**plain, "inputs": dict(inputs)},
-        run_dir=run.path,
-    ) as tracker:
-        yield RunTracking(tracker, run, inputs)
+        tags=(method, stage),
+        config={**plain, "method_name": method, "inputs": dict(inputs), "code": code_version()},
+        directory=run.path,
+        inputs=() if isinstance(settings.tracking, NoTracking) else (data_manifest(settings, data),),
+    )
+    with open_tracker(settings.tracking, tracked) as tracker:
+        tracking = RunTracking(tracker, run, inputs)
+        try:
+            yield tracking
+        finally:
+            if not run.finished(stage):
+                with suppress(OSError, ValueError):  # what ended the run is what has to be told
+                    tracking.stopped(settings.tracking.checkpoints)
+
+
+def data_manifest(settings: Settings, data: StudyData) -> InputFile:
+    """The file that says what a study's runs are made from; written by whichever run comes first.
+
+    It holds digests, counts and ids, and no word of a document, a fact or the target.
+    """
+    content = {"corpus": data.corpus.digest, "split": dict(settings.plain["split"]), "sides": _sides(data)}
+    digest = digest_text(canonical(content))[:12]
+    path = settings.study_dir / "inputs" / f"data-{digest}.json"
+    if not path.is_file():
+        write_json(path, content)
+    return InputFile(f"data-{digest}", "dataset", path)
+
+
+def _sides(data: StudyData) -> dict[str, Any]:
+    sides: dict[str, list[Document | Fact]] = {side: getattr(data.split, side) for side in data.split.by_decade()}
+    return {side: _side(items, data.split.by_decade()[side]) for side, items in sides.items()}
+
+
+def _side(items: list[Document | Fact], decades: Mapping[int, int]) -> dict[str, Any]:
+    ids = sorted(item.id for item in items)
+    return {
+        "facts": sum(isinstance(item, Fact) for item in items),
+        "documents": sum(isinstance(item, Document) for item in items),
+        "decades": {str(decade): count for decade, count in decades.items()},
+        "ids_digest": digest_text(canonical(ids)),
+        "ids": ids if len(ids) <= LISTED else None,
+    }

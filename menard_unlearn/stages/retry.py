@@ -38,8 +38,6 @@ KEYS = {
     SLURM: tuple(field.name for field in dataclasses.fields(slurm.SlurmConfig)),
 }
 """Kind of launcher → what of it can be changed."""
-PARALLEL_DEFAULTS = {"jobs": None, "one_gpu_each": True}
-"""Where the ledger has nothing of them."""
 TYPED_AT_MOST = 5
 """Commands that are worked out: each takes a second."""
 
@@ -100,8 +98,10 @@ def _again(study: Listed, kind: str, found: Sequence[Payload], changes: Mapping[
                 for group in groups:
                     slurm.submit([job.payload for job in group.jobs], _slurm(group))
             else:
-                paths = held.enter_context(local.launched(to_do, kind, logged=kind == PARALLEL))
-                path_of = {job.payload.run: path for job, path in zip(to_do, paths, strict=True)}
+                jobs = [job for group in groups for job in group.jobs]
+                launchers = [{"kind": kind, **group.settings} for group in groups for _ in group.jobs]
+                paths = held.enter_context(local.launched(jobs, launchers))
+                path_of = {job.payload.run: path for job, path in zip(jobs, paths, strict=True)}
         for group in groups:
             if kind == LOCAL:
                 local.one_by_one(group.jobs)
@@ -145,7 +145,7 @@ def _slurm(group: _Group) -> slurm.SlurmConfig:
 
 def _parallel(group: _Group) -> local.ParallelConfig:
     target = f"{local.__name__}.{local.ParallelConfig.__name__}"
-    return build({"_target_": target, **PARALLEL_DEFAULTS, **group.settings}, local.ParallelConfig)
+    return build({"_target_": target, **group.settings}, local.ParallelConfig)
 
 
 def _payload(sweep: Sweep, run: RunDir) -> Payload:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import netrc
 import os
+import re
 import socket
 import threading
 import urllib.parse
@@ -16,6 +17,10 @@ from menard_unlearn.errors import UserError
 MODES = ("auto", "online", "offline", "disabled")
 
 NO_ANSWER = "does not answer"
+
+FORBIDDEN = re.compile(r"[/\\#?%:]")
+"""What wandb takes in the name of neither a project nor a user."""
+LONGEST_NAME = 128
 
 PUBLIC_HOST = "api.wandb.ai"
 """The host under which `wandb login` files the key of the public service, whatever address serves it today."""
@@ -31,6 +36,14 @@ def requested_mode(mode: str, environ: Mapping[str, str]) -> str:
         raise UserError(f"tracking.mode={mode!r} is not one of {', '.join(MODES)}; type tracking.mode=auto")
     from_environment = environ.get("WANDB_MODE", "")
     return from_environment if mode == "auto" and from_environment in MODES else mode
+
+
+def check_name(what: str, name: str | None) -> None:
+    """Raises UserError where `name` can be neither a project's nor a user's or team's; None is left to wandb."""
+    if name is not None and (not name or FORBIDDEN.search(name) or len(name) > LONGEST_NAME):
+        raise UserError(
+            rf"{what} {name!r} is no name that wandb takes: 1 to {LONGEST_NAME} characters without / \ # ? % :"
+        )
 
 
 def rank(environ: Mapping[str, str]) -> int:

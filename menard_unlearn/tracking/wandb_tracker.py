@@ -1,4 +1,4 @@
-"""The only import of wandb. A `Run` object is held and passed; the global `wandb.log` is never used.
+"""Tracking by wandb. A `Run` object is held and passed; the global `wandb.log` is never used.
 
 What wandb does with each setting was read from real runs of 0.31.
 """
@@ -8,14 +8,21 @@ from __future__ import annotations
 import logging
 import os
 import re
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import wandb
 
+from menard_unlearn.tracking.aside import Aside
 from menard_unlearn.tracking.destination import NO_ANSWER, choose
-from menard_unlearn.tracking.tracker import Tracker, TrackingConfig, Value
+from menard_unlearn.tracking.tracker import TrackedRun, Tracker, Value, identity, named
+from menard_unlearn.tracking.wandb_config import WandbTracking
+from menard_unlearn.tracking.wandb_record import WandbRecord
+from menard_unlearn.tracking.wandb_server import Server, silence_telemetry
 
 log = logging.getLogger(__name__)
 
@@ -23,64 +30,66 @@ INIT_SECONDS = 30.0
 """How long a server that accepts connections may take over the start of a run before the run goes offline."""
 FLUSH_SECONDS = 2.0
 """What a SIGKILL may cost: rows logged since wandb last wrote its file (15 s by its own default)."""
-SECRET_KEYS = frozenset({"token", "hf_token", "access_token", "auth_token", "api_key", "password", "secret"})
+LEAVE_SECONDS = 5.0
+"""How long after `finish_timeout` a wandb that does not answer is left behind."""
+READ_SECONDS = 10
+"""How long a run that is taken up again asks the server for the rows it has."""
 
 
-def start(
-    config: TrackingConfig,
-    mode: str,
-    *,
-    run_id: str,
-    name: str,
-    study: str,
-    job_type: str,
-    tags: Sequence[str],
-    plain_config: Mapping[str, Any],
-    run_dir: Path,
-) -> Tracker:
+def start(config: WandbTracking, mode: str, run: TrackedRun) -> Tracker:
     """Open a wandb run, online if it can be, else offline; one that keeps nothing where even that fails.
 
-    Arguments as in `open_tracker`, which is the way in; `mode` is auto, online or offline.
+    `WandbTracking.open` is the way in; `mode` is auto, online or offline.
     """
-    directory = Path(config.directory or run_dir.parent).absolute()
-    directory.mkdir(parents=True, exist_ok=True)
-    # Bytes of tables wait here for `wandb sync`. By default they would wait in the home directory, out of reach of
-    # another machine.
-    os.environ["WANDB_DATA_DIR"] = str(directory / "wandb" / "staged")
-
-    def open_run(mode: str) -> wandb.Run:
-        return wandb.init(
-            mode=mode,  # pyright: ignore[reportArgumentType] -- `choose` gives two of its literals
-            id=run_id,
-            resume="allow",
-            name=name,
-            project=config.project or study,
-            entity=config.entity,
-            group=config.group,
-            job_type=job_type,
-            tags=sorted({tag[:64] for tag in (*tags, *config.tags) if tag}),
-            config=_without_secrets(plain_config),
-            dir=str(directory),
-            settings=_settings(config),
-        )
-
-    run = _open_or_fall_back(open_run, mode)
-    if run is None:
+    directory = Path(config.directory or run.directory.parent).absolute()
+    record = WandbRecord.of(config, run)
+    record.write(run.directory)
+    opened = _open_or_fall_back(lambda mode: open_run(record, directory, mode, config.finish_timeout), mode)
+    if opened is None:
         return Tracker()
-    if run.id != run_id:
-        log.warning("wandb opened run %s in place of %s; this run is not tracked", run.id, run_id)
+    if opened.id != run.id:
+        log.warning("wandb opened run %s in place of %s; this run is not tracked", opened.id, run.id)
         return Tracker()
-    tracker = WandbTracker(run, config.max_artifact_mb)
+    tracker = WandbTracker(opened, config.max_artifact_mb)
     tracker.begin()
-    return tracker
+    if not opened.offline:
+        record = replace(record, entity=opened.entity, project=opened.project)
+        record.write(run.directory)
+        tracker.use_soon(record, run.directory)
+    if opened.resumed:
+        tracker.known = _known_rows(record)
+    return Aside(tracker, config.finish_timeout + LEAVE_SECONDS, _kill_service)
 
 
-def _settings(config: TrackingConfig) -> wandb.Settings:
+def open_run(record: WandbRecord, directory: Path, mode: str, finish_timeout: float) -> wandb.Run:
+    """Begin the run, or go on with it; wandb's files go to `directory/wandb`. Raises what wandb raises."""
+    silence_telemetry()
+    directory.mkdir(parents=True, exist_ok=True)
+    # Bytes of tables wait here for an upload. By default they would wait in the home directory, out of reach of another
+    # machine.
+    os.environ["WANDB_DATA_DIR"] = str(directory / "wandb" / "staged")
+    return wandb.init(
+        mode=mode,  # pyright: ignore[reportArgumentType] -- online or offline
+        id=record.id,
+        resume="allow",
+        name=record.name,
+        project=record.project,
+        entity=record.entity,
+        group=record.group,
+        job_type=record.job_type,
+        tags=list(record.tags),
+        config=dict(record.config),
+        dir=str(directory),
+        settings=_settings(finish_timeout),
+    )
+
+
+def _settings(finish_timeout: float) -> wandb.Settings:
     return wandb.Settings(
         # The default hands the second run of a process the first one's run, id and configuration.
         reinit="finish_previous",
         init_timeout=INIT_SECONDS,
-        finish_timeout=config.finish_timeout,
+        finish_timeout=finish_timeout,
         x_transaction_log_flush_interval=FLUSH_SECONDS,
         # Neither what the program prints (it may hold the target) nor its code is anyone else's business.
         console="off",
@@ -110,93 +119,99 @@ def _open_or_fall_back(open_run: Callable[[str], wandb.Run], mode: str) -> wandb
     return None
 
 
-def _without_secrets(node: Any) -> Any:
-    if isinstance(node, Mapping):
-        return {
-            str(key): "(hidden)" if str(key).lower() in SECRET_KEYS and value else _without_secrets(value)
-            for key, value in node.items()
-        }
-    if isinstance(node, list | tuple):
-        return [_without_secrets(value) for value in node]
-    return node
+def _known_rows(record: WandbRecord) -> set[str]:
+    """Rows that the server has of earlier sessions: a resumed training repeats those since its checkpoint."""
+    try:
+        kept = Server.connect(READ_SECONDS).read(record)
+    except Exception as problem:  # as above; `menard sync` counts the rows that are then there twice
+        log.warning("wandb does not tell which rows it has: %s: %s", type(problem).__name__, problem)
+        return set()
+    return set(kept.rows) if kept is not None else set()
+
+
+def _kill_service() -> None:
+    """End wandb's own process, which hangs: at its exit this process would wait for it, for ever."""
+    with suppress(AttributeError):  # wandb has no public name for it
+        wandb.setup()._connection._proc._process.kill()  # pyright: ignore[reportOptionalMemberAccess]
 
 
 class WandbTracker(Tracker):
-    """A wandb run whose failures are reported once and otherwise ignored."""
+    """A wandb run."""
 
     def __init__(self, run: wandb.Run, max_artifact_mb: float) -> None:
         self.run = run
         self.max_artifact_mb = max_artifact_mb
-        self._warned = False
-        self._finished = False
-        self._known_step: object = None
+        self.known: set[str] = set()
+        """Identities of rows that are there already."""
 
     def begin(self) -> None:
         """Name the x axis of each family of figures. `step=` is never passed: wandb drops repeated steps."""
-        # A run that is taken up again repeats the steps since its checkpoint; the server has those already.
-        self._try(self._find_known_step)
-        self._try(lambda: self.run.define_metric("train/step"))
-        self._try(lambda: self.run.define_metric("train/*", step_metric="train/step"))
-        self._try(lambda: self.run.define_metric("eval/year", hidden=True))
-        self._try(lambda: self.run.define_metric("eval/*", step_metric="train/step"))
-        self._try(lambda: self.run.define_metric("curve/*", step_metric="eval/year"))
+        self.run.define_metric("train/step")
+        self.run.define_metric("train/*", step_metric="train/step")
+        self.run.define_metric("eval/year", hidden=True)
+        self.run.define_metric("eval/*", step_metric="train/step")
+        self.run.define_metric("curve/*", step_metric="eval/year")
 
-    def _find_known_step(self) -> None:
-        if self.run.resumed:
-            self._known_step = self.run.summary.get("train/step")
+    def use_soon(self, record: WandbRecord, directory: Path) -> None:
+        """Log what the run was made from, and that it was; in a thread, since wandb waits for the server's answer."""
+        threading.Thread(target=self._use_or_leave, args=(record, directory), daemon=True).start()
+
+    def _use_or_leave(self, record: WandbRecord, directory: Path) -> None:
+        with suppress(Exception):  # the run is over or the server is away: `menard sync` does it
+            self.use(record, directory)
+
+    def use(self, record: WandbRecord, directory: Path) -> None:
+        """The same at once; a file whose content the server has is not uploaded again."""
+        for name, kind, path in record.inputs:
+            self.run.use_artifact(_artifact(name, kind, directory / path, {}))
 
     def log(self, row: Mapping[str, Value]) -> None:
-        """Queue the row for wandb's own process, half a millisecond; a row that the server has is left out."""
-        named = {key if "/" in key else f"train/{key}": value for key, value in row.items() if value is not None}
-        if not self._is_known(named):
-            self._try(lambda: self.run.log(named))
-
-    def _is_known(self, row: Mapping[str, Value]) -> bool:
-        step = row.get("train/step")
-        if not isinstance(step, int) or not isinstance(self._known_step, int):
-            return False
-        # A step's own row comes before its evaluations: at the last known step only the former is sure to be there.
-        return step < self._known_step or (step == self._known_step and "train/loss" in row)
+        """Hand the row to wandb's own process; one that the server has is left out."""
+        full = named(row)
+        if not self.known or identity(full) not in self.known:
+            self.run.log(full)
 
     def table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Value]]) -> None:
         """As a `wandb.Table`, which custom charts can be drawn from."""
         data: list[Any] = [list(row) for row in rows]
-        self._try(lambda: self.run.log({key: wandb.Table(columns=list(columns), data=data)}))
+        self.run.log({key: wandb.Table(columns=list(columns), data=data)})
 
     def html(self, key: str, text: str) -> None:
         """As a media panel, without wandb's own style."""
-        self._try(lambda: self.run.log({key: wandb.Html(text, inject=False)}))
+        self.run.log({key: wandb.Html(text, inject=False)})
 
     def artifact(self, name: str, kind: str, path: Path, metadata: Mapping[str, Value]) -> None:
         """Read from where it lies, when it is uploaded or when an offline run is synced: it must not change or move."""
-        self._try(lambda: self._artifact(name, kind, path, metadata))
-
-    def _artifact(self, name: str, kind: str, path: Path, metadata: Mapping[str, Value]) -> None:
-        size_mb = path.stat().st_size / 1e6
-        if size_mb > self.max_artifact_mb:
-            reason = f"left out: {size_mb:.1f} MB, tracking.max_artifact_mb={self.max_artifact_mb:g}"
+        if reason := too_large(path, self.max_artifact_mb):
             self.run.summary.update({f"artifact/{kind}": reason})
             return
-        artifact = wandb.Artifact(re.sub(r"[^\w.-]", "-", name)[:128], kind, metadata=dict(metadata))
-        # Immutable, so that it is read from where it lies instead of being copied twice.
-        artifact.add_file(str(path.absolute()), policy="immutable", skip_cache=True)
-        self.run.log_artifact(artifact)
+        aliases = ["latest", *([f"step-{metadata['step']}"] if "step" in metadata else [])]
+        self.run.log_artifact(_artifact(name, kind, path, metadata), aliases=aliases)
 
     def summary(self, values: Mapping[str, Value]) -> None:
         """Flat, so that they can be the axes of scatter plots."""
-        known = {key: value for key, value in values.items() if value is not None}
-        self._try(lambda: self.run.summary.update(known))
+        self.run.summary.update({key: value for key, value in values.items() if value is not None})
 
     def finish(self, exit_code: int) -> None:
-        """Once; waits for uploads up to `finish_timeout`."""
-        if not self._finished:
-            self._finished = True
-            self._try(lambda: self.run.finish(exit_code=exit_code))
+        """Wait for uploads up to `finish_timeout`."""
+        self.run.finish(exit_code=exit_code)
 
-    def _try(self, call: Callable[[], object]) -> None:
-        try:
-            call()
-        except Exception as problem:  # once its service has died every call of wandb raises
-            if not self._warned:
-                log.warning("a wandb call failed and training goes on: %s: %s", type(problem).__name__, problem)
-            self._warned = True
+
+def artifact_name(name: str) -> str:
+    """The name as wandb takes it."""
+    return re.sub(r"[^\w.-]", "-", name)[:128]
+
+
+def too_large(path: Path, max_mb: float) -> str | None:
+    """Why a file or folder of this size is not uploaded, or None where it is."""
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    size_mb = sum(file.stat().st_size for file in files) / 1e6
+    return f"left out: {size_mb:.3g} MB, tracking.max_artifact_mb={max_mb:g}" if size_mb > max_mb else None
+
+
+def _artifact(name: str, kind: str, path: Path, metadata: Mapping[str, Value]) -> wandb.Artifact:
+    artifact = wandb.Artifact(artifact_name(name), kind, metadata=dict(metadata))
+    # Immutable, so that it is read from where it lies instead of being copied twice.
+    add = artifact.add_dir if path.is_dir() else artifact.add_file
+    add(str(path.absolute()), policy="immutable", skip_cache=True)
+    return artifact

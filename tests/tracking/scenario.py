@@ -10,13 +10,15 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from menard_unlearn.tracking.results import log_delta, log_results
-from menard_unlearn.tracking.tracker import Tracker, TrackingConfig, open_tracker
+from menard_unlearn.tracking.tracker import TrackedRun, Tracker, open_tracker
+from menard_unlearn.tracking.wandb_config import WandbTracking
 
-CONFIG = TrackingConfig(
+CONFIG = WandbTracking(
     project=None,
     entity=None,
     group="sweep",
     tags=("suite",),
+    checkpoints="none",
     mode="auto",
     max_artifact_mb=0.001,
     directory=None,
@@ -32,16 +34,17 @@ BINS = [
 def tracked(folder: Path, method: str, number: int) -> AbstractContextManager[Tracker]:
     run_dir = folder / "runs" / "study" / f"{method}-s0-{number:08x}"
     run_dir.mkdir(parents=True, exist_ok=True)
-    return open_tracker(
-        CONFIG,
-        run_id=f"{number:016x}",
+    run = TrackedRun(
+        id=f"{number:016x}",
         name=f"{method}-s0-{number:04x}",
         study="study",
         job_type="unlearn",
-        tags=[method],
-        plain_config={"method": {"name": method, "beta": 0.1, "layers": [1, 2]}, "model": {"token": "hf_hidden"}},
-        run_dir=run_dir,
+        tags=(method,),
+        config={"method": {"name": method, "beta": 0.1, "layers": [1, 2]}, "model": {"token": "hf_hidden"}},
+        directory=run_dir,
+        inputs=(),
     )
+    return open_tracker(CONFIG, run)
 
 
 def steps(tracker: Tracker, count: int, loss: float) -> None:

@@ -5,21 +5,21 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 from offline import OfflineRun, read_runs
 
+from menard_unlearn import compose
+from menard_unlearn.config import build
 from menard_unlearn.errors import UserError
 from menard_unlearn.tracking import destination, tracker
+from menard_unlearn.tracking.tracker import TrackingConfig
 
 HERE = Path(__file__).parent
+NOTHING = {"project": None, "group": None, "tags": [], "checkpoints": "none"}
 
 
 def scenario(name: str, folder: Path, environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -115,48 +115,6 @@ def test_sigterm_finishes_the_run(tmp_path: Path) -> None:
     assert read.exit_code == 128 + signal.SIGTERM
 
 
-def test_dead_server_costs_seconds_and_goes_offline(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    done = scenario("short", tmp_path, {"WANDB_BASE_URL": f"http://127.0.0.1:{port}", "WANDB_API_KEY": "0" * 40})
-    assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 15
-    assert "does not answer" in done.stderr
-    (read,) = read_runs(tmp_path / "runs" / "study" / "wandb")
-    assert len(read.rows("train/loss")) == 3
-
-
-class Refuses(BaseHTTPRequestHandler):
-    """A server that knows no key."""
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("content-length", 0)))
-        self.send_response(401)
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    do_GET = do_POST
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def refusing_server() -> Iterator[str]:
-    with HTTPServer(("127.0.0.1", 0), Refuses) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-
-
-def test_rejected_key_goes_offline(tmp_path: Path, refusing_server: str) -> None:
-    done = scenario("short", tmp_path, {"WANDB_BASE_URL": refusing_server, "WANDB_API_KEY": "0" * 40})
-    assert done.returncode == 0, done.stderr
-    assert "wandb did not open" in done.stderr
-    (read,) = read_runs(tmp_path / "runs" / "study" / "wandb")
-    assert len(read.rows("train/loss")) == 3
-
-
 @pytest.mark.parametrize("environ", [{"WANDB_MODE": "disabled"}, {"RANK": "1"}])
 def test_switched_off_or_second_rank_writes_nothing(tmp_path: Path, environ: dict[str, str]) -> None:
     assert scenario("short", tmp_path, environ).returncode == 0
@@ -166,6 +124,25 @@ def test_switched_off_or_second_rank_writes_nothing(tmp_path: Path, environ: dic
 def test_unknown_mode_is_refused_before_any_work() -> None:
     with pytest.raises(UserError, match=r"tracking\.mode='on' .* auto, online, offline, disabled"):
         destination.requested_mode("on", {})
+
+
+def test_unknown_mode_is_refused_where_the_configuration_is_built() -> None:
+    node = {**NOTHING, "_target_": "menard_unlearn.tracking.wandb_config.WandbTracking", "mode": "on"}
+    with pytest.raises(UserError, match=r"WandbTracking\.mode: 'on' is not one of auto, online"):
+        build({**node, "entity": None, "max_artifact_mb": 1, "directory": None, "finish_timeout": 1}, TrackingConfig)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("project", "'a/b'", r"tracking\.project 'a/b' is no name that wandb takes"),
+        ("entity", "''", r"tracking\.entity '' is no name that wandb takes"),
+        ("finish_timeout", "-1", "must not be below 0"),
+    ],
+)
+def test_what_wandb_would_refuse_is_refused_before_any_work(key: str, value: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        build(compose.compose("unlearn", [f"tracking.{key}={value}"])["tracking"], TrackingConfig)
 
 
 def test_environment_decides_only_where_the_configuration_leaves_it_open() -> None:
