@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from menard_unlearn.launch.sweep import Entry, Sweep, told_of
 
 log = logging.getLogger(__name__)
 
+LOCAL = {"kind": "local"}
+"""How the ledger calls jobs in the launch's own process, which print to its terminal."""
 CORES_A_JOB = 4
 """More threads than this help a small model little; a large one has a GPU."""
 
@@ -43,12 +45,17 @@ class ParallelConfig:
         """Jobs at once."""
         return self.jobs or len(visible_gpus()) or max(1, cores() // CORES_A_JOB)
 
+    def asked(self) -> dict[str, Any]:
+        """As the ledger keeps it."""
+        return {"kind": "parallel", **asdict(self)}
+
 
 @contextlib.contextmanager
-def launched(to_do: Sequence[Planned], kind: str, *, logged: bool) -> Iterator[list[Path]]:
+def launched(to_do: Sequence[Planned], launchers: Sequence[dict[str, Any]]) -> Iterator[list[Path]]:
     """Note in the ledgers that this process will do these, and that it is alive; gives the paths of the payloads.
 
-    Enter it while the ledgers are held, so that no other launch takes the same runs for free.
+    `launchers`: of each, `LOCAL` or what `ParallelConfig.asked` gives, for `menard retry`. Enter it while the ledgers
+    are held, so that no other launch takes the same runs for free.
     """
     found = [job.payload for job in to_do]
     sweeps = {Sweep.of(payload.directory).path: Sweep.of(payload.directory) for payload in found}
@@ -56,10 +63,10 @@ def launched(to_do: Sequence[Planned], kind: str, *, logged: bool) -> Iterator[l
         names = {path: held.enter_context(sweep.launching()) for path, sweep in sweeps.items()}
         paths = [Sweep.of(payload.directory).keep(payload) for payload in found]
         entries: dict[Path, list[Entry]] = {path: [] for path in sweeps}
-        for payload, kept in zip(found, paths, strict=True):
-            path, output = Sweep.of(payload.directory).path, str(log_path(payload)) if logged else None
+        for payload, kept, launcher in zip(found, paths, launchers, strict=True):
+            path, output = Sweep.of(payload.directory).path, None if launcher == LOCAL else str(log_path(payload))
             run = payload.directory.path.name
-            entries[path].append(Entry(run, str(kept), {"kind": kind}, names[path], output, time.time()))
+            entries[path].append(Entry(run, str(kept), launcher, names[path], output, time.time()))
         for path, sweep in sweeps.items():
             sweep.append(entries[path])
         yield paths

@@ -25,6 +25,8 @@ from menard_unlearn.run import RunDir
 MANIFEST = ".manifest.json"
 TAIL_BYTES = 65_536
 """Of a history: more than its last rows need."""
+ASK_SECONDS = 10.0
+"""For the queue: whoever looks wants to see the rest, too."""
 HEADLINES = ("cutoff_change_status", "cutoff_change_year", "cutoff_status", "cutoff_year")
 """Keys of summary.json that are told of a finished run, the first of them that it has with its year."""
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -121,7 +123,7 @@ def _queue(known: Collection[Known]) -> tuple[Queue | None, str | None]:
     if not present():
         return None, f"{unknown}: squeue is not installed here; type this on a login node of the cluster"
     try:
-        return Queue.ask(), None
+        return Queue.ask(ASK_SECONDS), None
     except UserError as error:
         return None, f"{unknown}: {error}"
 

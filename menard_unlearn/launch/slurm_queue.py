@@ -25,9 +25,9 @@ class Queue:
     """Job id, of arrays with the task's number, to Slurm's state: PENDING, RUNNING, COMPLETING, REQUEUED, ..."""
 
     @classmethod
-    def ask(cls) -> Queue:
-        """Ask squeue, waiting for a controller that is away. Raises UserError where it stays away."""
-        lines = command(["squeue", "--me", "-h", "-r", "-o", "%i %T"]).splitlines()
+    def ask(cls, seconds: float = SECONDS) -> Queue:
+        """Ask squeue, waiting so long for a controller that is away. Raises UserError where it stays away."""
+        lines = command(["squeue", "--me", "-h", "-r", "-o", "%i %T"], seconds).splitlines()
         return cls(dict(line.split(None, 1) for line in lines if line.strip()))
 
 

@@ -78,9 +78,10 @@ class Entry:
     payload: str
     """Path of the job's payload."""
     launcher: dict[str, Any]
-    """`kind` (local, parallel or slurm) and, for slurm, what was asked of it."""
+    """`kind` (local, parallel or slurm) and what was asked of it."""
     job: str
-    """Slurm's job id, of arrays with the task's number: 123_4; else `<pid>@<host>` of the launch."""
+    """Slurm's job id, of arrays with the task's number: 123_4; else `<pid>@<host>` of the launch, or `cancelled` where
+    the run was taken out of a launch that goes on."""
     log: str | None
     """Path of what the job prints; None where that goes to the terminal."""
     submitted_at: float

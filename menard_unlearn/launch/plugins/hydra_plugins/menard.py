@@ -104,7 +104,7 @@ class LocalLauncher(Sweeping):
             with deciding(found, first) as planned:
                 announce(planned)
                 to_do = [job for job in planned if job.to_do]
-                held.enter_context(local.launched(to_do, "local", logged=False))
+                held.enter_context(local.launched(to_do, [local.LOCAL] * len(to_do)))
             local.one_by_one(to_do)
 
     def launch_unplanned(self, job_overrides: Sequence[Sequence[str]], first: int) -> Sequence[JobReturn]:
@@ -130,7 +130,7 @@ class ParallelLauncher(Sweeping):
             with deciding(found, first) as planned:
                 announce(planned)
                 to_do = [job for job in planned if job.to_do]
-                paths = held.enter_context(local.launched(to_do, "parallel", logged=True))
+                paths = held.enter_context(local.launched(to_do, [self.settings.asked()] * len(to_do)))
             local.at_once(to_do, paths, self.settings)
 
 
