@@ -43,11 +43,12 @@ demo: $(STAMP)
 	@$(BIN)/menard demo
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
+# Scenarios wait more than they compute, so three clusters run some at once.
 test-slurm: $(STAMP)
 	@$(BIN)/python $(CLUSTER) check
-	@$(BIN)/python -m pytest tests/slurm
+	@$(BIN)/python -m pytest tests/slurm --numprocesses 3 --dist loadfile
 
 # These need no more than an interpreter.
 slurm-up slurm-down:

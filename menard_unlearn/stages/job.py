@@ -18,6 +18,7 @@ from menard_unlearn.stages.settings import Prepared, Settings, prepare
 from menard_unlearn.training.cache import CacheConfig
 from menard_unlearn.training.config import TrainerConfig
 from menard_unlearn.training.memory import estimate, processes_of, refuse_too_large
+from menard_unlearn.training.sharding import refuse_unshardable
 from menard_unlearn.training.torchrun import Machines
 
 READ = ("corpus", "model", "target", "split", "wording", "evaluation")
@@ -57,6 +58,8 @@ class Job:
                 "set model.gold=<folder or id of a model that never saw what is forgotten>"
             )
         _check_layer(recipe, settings)
+        if trainer.sharding == "fsdp2":
+            refuse_unshardable(recipe, wrapper)
         prepared = prepared_once(settings, {} if known is None else known)
         identity = run_id(plain, prepared.inputs)
         name, seed = _name(plain["method_name"], plain["wrapper_name"], wrapper), int(plain["seed"])

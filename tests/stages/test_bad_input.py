@@ -68,7 +68,7 @@ def refusal(study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
             {"evaluation__alpha": 0.001},
             ["evaluation.null_bootstrap=9 can reject nothing at alpha=0.001: set it to 1000"],
         ),
-        ({"tracking__entity": 3}, ["TrackingConfig.entity: expected str"]),
+        ({"tracking__project": 3}, ["NoTracking.project: expected str"]),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
 )

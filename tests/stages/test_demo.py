@@ -34,9 +34,9 @@ def test_the_demo_ends_with_a_table_and_a_page_and_is_not_done_twice(
         if path.is_file() and path.parent != page.parent
     }
     assert cli.run(demo(study, tmp_path, "gradient_ascent,npo")) == 0
-    again = capsys.readouterr().out
-    assert again.count("is finished; nothing to do") == 2 and "evaluating" not in again and str(page) in again
-    runs = {path: time for path, time in runs.items() if ".hydra" not in path.parts and path.name != ".lock"}
+    again = capsys.readouterr()
+    assert "2 runs: 2 finished" in again.err and "evaluating" not in again.out and str(page) in again.out
+    runs = {path: time for path, time in runs.items() if ".sweep" not in path.parts and path.name != ".lock"}
     assert {path: path.stat().st_mtime_ns for path in runs} == runs
 
 
@@ -53,8 +53,8 @@ def test_a_method_that_fails_leaves_the_others_their_table_and_page(
 ) -> None:
     assert cli.run([*demo(study, tmp_path, "npo,rmu"), "method.no_such_field=1"]) == 2
     assert not list(tmp_path.glob("forget_1939/npo-*"))
-    # the tiny model has no layer 7, which rmu's preset trains
-    assert cli.run(demo(study, tmp_path, "npo,rmu")) == 2
+    # at 1e30 the weights are not finite after the first step
+    assert cli.run([*demo(study, tmp_path, "npo"), "trainer.learning_rate=1e30,1e-3"]) == 2
     printed = capsys.readouterr()
     assert "1 failed" in printed.err and (tmp_path / "forget_1939/report.html").is_file()
     assert [row["method"] for row in json.loads((tmp_path / "forget_1939/summary.json").read_text())][3:] == ["npo"]

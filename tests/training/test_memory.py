@@ -36,7 +36,7 @@ def test_an_8b_model_trained_whole_is_refused_with_the_numbers() -> None:
     needed = estimate(LLAMA_8B, config, dtype=torch.bfloat16, length=256, n_processes=1)
     assert needed.weights + needed.gradients + needed.optimizer == pytest.approx(128.5e9, rel=0.01)
     with pytest.raises(
-        UserError, match=r"about 1\d\d\.\d\d GB \(weights 32.12, .*80.00 GB are allowed by trainer.max_memory_gb"
+        UserError, match=r"about 2\d\d\.\d\d GB \(weights 32.12, .*80.00 GB are allowed by trainer.max_memory_gb"
     ):
         refuse_too_large(needed, config)
 
