@@ -70,7 +70,10 @@ FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i", "--config-
 SHORT_FLAGS = ("-h", "-m", "-c", "-p", "-i", "-cd")
 
 SECRET_KEY = re.compile(r"(?:.*[_-])?(?:api_?key|access_?key|secret|password|passwd|token)")
-SECRET_VALUE = re.compile(r"\b(?:hf_[A-Za-z0-9]{20,}|sk-[\w-]{20,}|wandb_v\d+_\w{20,})")
+SECRET_VALUE = re.compile(
+    r"\b(?:hf_[A-Za-z0-9]{20,}|sk-[\w-]{20,}|wandb_v\d+_\w{20,})|\b[A-Z_]*(?:KEY|TOKEN|SECRET|PASSWORD)=[^\s$]"
+)
+"""Keys by their form, and variables of a shell command (hydra.launcher.setup) that are set to more than another one."""
 SPECIAL_TOKENS = ("pad_token", "bos_token", "eos_token", "unk_token", "mask_token", "sep_token", "cls_token")
 
 
@@ -90,6 +93,9 @@ def run(arguments: list[str]) -> int:
         return 2
     except SystemExit as leaving:  # Hydra after --help, and a training that was told to stop
         return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    except BrokenPipeError:  # the reader of a pipe has seen enough: `menard unlearn --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python flushes when it leaves
+        return 141
     except KeyboardInterrupt:
         print("interrupted: what was written is kept; the same command resumes it", file=sys.stderr)
         return 130

@@ -79,6 +79,10 @@ def run(stage: str, module: str, arguments: Sequence[str]) -> None:
         if full_error:
             raise
         raise UserError(one_line(error, stage, composed)) from error
+    except OSError as error:  # Hydra makes the sweep's folder; some of its own errors, above, are OSErrors, too
+        if full_error:
+            raise
+        raise foreseen(error, {}) from error
     if job.failures:
         raise job.failures[0]
     refuse(sum(job.failed))

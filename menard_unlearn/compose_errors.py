@@ -46,7 +46,7 @@ def _unknown_choice(config: str, options: Sequence[str], message: str) -> str:
 
 
 def _unknown_key(key: str, file: str | None, stage: str, arguments: Sequence[str]) -> str:
-    cfg = _composed_without(key, stage, arguments)
+    cfg = _composed_without(key, stage, arguments, with_hydra=key.startswith("hydra."))
     parent, _, _ = key.rpartition(".")
     node = OmegaConf.select(cfg, parent) if parent else cfg
     while parent and not isinstance(node, DictConfig):
@@ -57,10 +57,12 @@ def _unknown_key(key: str, file: str | None, stage: str, arguments: Sequence[str
     inside = [known for known in everywhere if known.endswith(f".{key}")]
     hint = f" (did you mean {' or '.join(inside[:3])}?)" if inside else near(key, everywhere)
     where = f", which {file}.yaml sets" if file and file != stage else ""
+    if parent == "hydra.launcher" and not keys:
+        return f"{stage} has no key {key!r} without a launcher that has it: add hydra/launcher=parallel, or slurm"
     return f"{stage} has no key {key!r}{where}{hint}; {parent or 'top-level'} keys: {', '.join(keys)}"
 
 
-def _composed_without(key: str, stage: str, arguments: Sequence[str]) -> DictConfig:
+def _composed_without(key: str, stage: str, arguments: Sequence[str], with_hydra: bool) -> DictConfig:
     """The stage's configuration under what can be composed of the command line, for its keys."""
     others = [
         argument for argument in arguments if argument[0] != "-" and argument.partition("=")[0].strip("+~") != key
@@ -73,10 +75,10 @@ def _composed_without(key: str, stage: str, arguments: Sequence[str]) -> DictCon
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         for overrides in (others, choices):
             try:
-                return hydra.compose(stage, overrides=overrides)
+                return hydra.compose(stage, overrides=overrides, return_hydra_config=with_hydra)
             except HydraException:
                 continue
-        return hydra.compose(stage)
+        return hydra.compose(stage, return_hydra_config=with_hydra)
 
 
 def _all_keys(cfg: DictConfig, prefix: str = "") -> list[str]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import platform
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,8 @@ def refuse_nan(obj: Any, where: str = "") -> None:
 def replace(path: Path, data: bytes) -> None:
     """Write aside in the same folder, flush to the disk, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
+    # On a disk that several hosts share, the number alone would be that of another process, too
+    aside = path.with_name(f".{path.name}.{os.getpid()}@{platform.node()}.aside")
     try:
         with open(aside, "wb") as file:
             file.write(data)

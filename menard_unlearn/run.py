@@ -8,7 +8,6 @@ without it was begun and can be resumed. JSON files are written aside, flushed a
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.metadata
 import json
 import os
@@ -22,26 +21,13 @@ from typing import Any, BinaryIO
 import yaml
 
 from menard_unlearn.errors import Busy, UserError
-from menard_unlearn.files import canonical, digest_file, digest_files, digest_text, refuse_nan, replace, write_json
-from menard_unlearn.memory import peak_memory_mb, reset_peak_memory
-
-__all__ = [
-    "RunDir",
-    "digest_file",
-    "digest_files",
-    "digest_text",
-    "peak_memory_mb",
-    "reset_peak_memory",
-    "run_id",
-    "write_json",
-]
+from menard_unlearn.files import canonical, digest_text, refuse_nan, replace, write_json
+from menard_unlearn.lock import holder, locking
 
 VOLATILE = ("tracking", "cache", "hydra", "runs_dir", "study", "resume", "objective")
 """Top-level keys that say where or how a run is kept, never what it computes."""
 
 POLL_SECONDS = 1.0
-LOOK_SECONDS = (0.01, 0.03, 0.1)
-"""Pauses before a lock that cannot be had counts as another process's."""
 JOB_VARIABLE, LOG_VARIABLE = "MENARD_JOB", "MENARD_LOG"
 
 RECORDED_PACKAGES = ("menard-unlearn", "torch", "transformers", "tokenizers", "datasets", "accelerate", "numpy")
@@ -205,14 +191,10 @@ class RunDir:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the directory against other processes; the kernel lets go when this one dies, however it dies."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self._lock_path, "ab+") as file:
-            if not _held(file):
-                raise Busy(f"{self.path} is in use by process {_text(file)}: wait for it or stop it")
-            file.truncate(0)
-            file.write(f"{os.getpid()} on {platform.node()}".encode())
-            file.flush()
+        """Hold the directory against other processes. Raises `Busy` where one of them has it."""
+        with locking(self._lock_path) as other:
+            if other is not None:
+                raise Busy(f"{self.path} is in use by process {other}: wait for it or stop it")
             yield
 
     @contextlib.contextmanager
@@ -233,39 +215,15 @@ class RunDir:
 
     def holder(self) -> str | None:
         """`<pid> on <host>` of the process that holds the lock now, or None."""
-        if not self._lock_path.is_file():
-            return None
-        with open(self._lock_path, "rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return _text(file)
-        return None
+        return holder(self._lock_path)
 
     @property
     def _lock_path(self) -> Path:
         return self.path / ".lock"
 
 
-def _held(file: BinaryIO) -> bool:
-    """Take the lock if it is free. Who only looks (`holder`) has it for an instant, which is no reason to give up."""
-    for seconds in (*LOOK_SECONDS, None):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if seconds is not None:
-                time.sleep(seconds)
-    return False
-
-
 def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def _text(file: BinaryIO) -> str:
-    file.seek(0)
-    return file.read().decode()
 
 
 def _drop_torn_line(file: BinaryIO) -> None:

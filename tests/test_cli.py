@@ -207,6 +207,9 @@ def test_a_study_without_a_folder_is_a_label(menard: Callable[..., Outcome]):
         (["fake", "-m", "trainer.lr=interval(0,1)"], ["interval", "hydra/sweeper=search"]),
         (["fake", "-m", "hydra/launcher=paralel"], ["hydra/launcher=paralel", "did you mean parallel?", "slurm_gpu"]),
         (["fake", "-m", "hydra/launcher=parallel", "hydra.launcher.jobs=0"], ["jobs=0", "1 or more"]),
+        (["fake", "-m", "hydra/launcher=parallel", "hydra.launcher.job=2"], ["did you mean hydra.launcher.jobs?"]),
+        (["fake", "-m", "seed=1,2", "hydra.launcher.jobs=2"], ["'hydra.launcher.jobs'", "hydra/launcher=parallel"]),
+        (["fake", "-m", "seed=1,2", "runs_dir=/dev/null"], ["/dev/null/", "Not a directory", "runs_dir="]),
         (["fake", "-m", "trainer.step=3,4"], ["'trainer.step'", "did you mean trainer.steps?"]),
         (["fake", "method=npo", "method.bta=3"], ["did you mean method.beta?"]),
         (["fake", "metod=npo"], ["'metod'", "did you mean method?", "trainer"]),
@@ -219,6 +222,7 @@ def test_a_study_without_a_folder_is_a_label(menard: Callable[..., Outcome]):
         (["other", "npo"], ["'npo'", "key=value", "menard other --help"]),
         (["fake", "--multirnu"], ["unknown flag '--multirnu'", "--multirun"]),
         (["fake", "+hf_token=abc"], ["secret", "environment"]),
+        (["fake", "hydra.launcher.setup=['export WANDB_API_KEY=abc']"], ["secret", "environment"]),
         (["fake", "tracking.api_key=abc"], ["secret", "WANDB_API_KEY"]),
         (["fake", "model.path=hf_abcdefghijklmnopqrstuvwxyz"], ["secret"]),
     ],
@@ -238,6 +242,7 @@ def test_tokens_of_a_tokenizer_are_no_secret():
         "trainer.max_tokens=3",
         "model.tokenizer=x",
         f"model.revision={'a1' * 20}",
+        "hydra.launcher.setup=['export WANDB_API_KEY=$MY_KEY HF_HOME=/scratch/hf']",
     ):
         cli._refuse_secret(argument)
 

@@ -14,16 +14,9 @@ import pytest
 
 from menard_unlearn import files
 from menard_unlearn.errors import UserError
-from menard_unlearn.run import (
-    RunDir,
-    digest_file,
-    digest_files,
-    digest_text,
-    peak_memory_mb,
-    reset_peak_memory,
-    run_id,
-    write_json,
-)
+from menard_unlearn.files import digest_file, digest_files, digest_text, write_json
+from menard_unlearn.memory import peak_memory_mb, reset_peak_memory
+from menard_unlearn.run import RunDir, run_id
 
 CONFIG = {"method": {"name": "npo", "beta": 0.1, "layers": [1, 2]}, "seed": 0}
 INPUTS = {"model": "m", "data": "d"}

@@ -22,7 +22,7 @@ from menard_unlearn.evaluation.material import Material
 from menard_unlearn.evaluation.ngram import bits, train
 from menard_unlearn.evaluation.prompted import prompted_share
 from menard_unlearn.evaluation.question_scores import QuestionScore, of_kind, read_questions
-from menard_unlearn.run import write_json
+from menard_unlearn.files import write_json
 
 KEYS = {
     "surprisal_to_base": "A4 against the base; keys of surprisal.AGAINST_KEYS",

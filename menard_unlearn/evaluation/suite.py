@@ -27,8 +27,8 @@ from menard_unlearn.evaluation.surprisal import measure_surprisal
 from menard_unlearn.evaluation.target import Target
 from menard_unlearn.evaluation.tokens import pad_id
 from menard_unlearn.evaluation.utility import utility
+from menard_unlearn.files import write_json
 from menard_unlearn.models.scores import Scores, score
-from menard_unlearn.run import write_json
 
 
 def evaluate(

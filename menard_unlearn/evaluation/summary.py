@@ -7,7 +7,9 @@ import re
 from pathlib import Path
 
 from menard_unlearn.errors import UserError
-from menard_unlearn.run import RunDir, write_json
+from menard_unlearn.files import write_json
+from menard_unlearn.lock import taking_turns
+from menard_unlearn.run import RunDir
 
 NAME = re.compile(r"(?P<method>.+?)(?:-s(?P<seed>\d+))?-(?P<hash>[0-9a-f]{4,64})")
 """<method>-s<seed>-<hash>, or <reference>-<hash>."""
@@ -86,7 +88,15 @@ def summarise(run_dir: Path) -> dict:
 
 
 def write_summary(study_dir: Path) -> list[dict]:
-    """Write summary.json of all evaluated runs of a study: base, gold, then methods by name and seed."""
+    """Write summary.json of all evaluated runs of a study: base, gold, then methods by name and seed.
+
+    Jobs that end at once take turns: the last one that reads is the last one that writes.
+    """
+    with taking_turns(study_dir / ".summary.lock"):
+        return _write_summary(study_dir)
+
+
+def _write_summary(study_dir: Path) -> list[dict]:
     folders = [
         path for path in sorted(study_dir.iterdir()) if (path / "evaluation").is_dir() and NAME.fullmatch(path.name)
     ]

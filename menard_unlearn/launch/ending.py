@@ -34,8 +34,8 @@ TERM = "told to save and leave (SIGTERM)"
 class Ending:
     """What is done about each of some runs; `of` decides, `carry_out` does it."""
 
-    jobs: dict[str, RunDir] = field(default_factory=dict)
-    """By the job of Slurm that is to be cancelled."""
+    jobs: list[str] = field(default_factory=list)
+    """Of Slurm, that are to be cancelled."""
     processes: dict[int, str] = field(default_factory=dict)
     """Process of this host that is to be signalled → who it is."""
     taken: list[Entry] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Ending:
         if self.taken:
             sweep.append(self.taken)
         if self.jobs:
-            cancel(list(self.jobs))
+            cancel(self.jobs)
 
 
 def decide(sweep: Sweep, known: Known, states: Mapping[str, State], chosen: Sequence[RunDir]) -> Ending:
@@ -74,9 +74,9 @@ def decide(sweep: Sweep, known: Known, states: Mapping[str, State], chosen: Sequ
     names = [run.path.name for run in chosen]
     busy = {run.path.name: run for run in chosen if states[run.path.name].name in (RUNNING, QUEUED)}
     holders = set()
-    for name, run in busy.items():
+    for name in busy:
         if (job := states[name].job) is not None:
-            found.jobs[job] = run
+            found.jobs.append(job)
             holders.add(states[name].by)
             running = states[name].name == RUNNING
             found.told[name] = f"job {job} cancelled{', which saves and leaves' if running else ''}"

@@ -11,6 +11,9 @@ from typing import Any
 
 from menard_unlearn.errors import UserError
 
+UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+"""What a folder says that is not the user's to write in, or no folder."""
+
 
 class Failed(UserError):
     """Jobs of a sweep failed, each reported when it did."""
@@ -21,7 +24,9 @@ class Failed(UserError):
 
 
 def foreseen(error: Exception, config: Mapping[str, Any]) -> Exception:
-    """The error itself, or, of a full disk, one line that says where and what to do."""
+    """The error itself, or, of a disk that is full or cannot be written, one line that says where and what to do."""
+    if isinstance(error, OSError) and error.errno in UNWRITABLE and error.filename is not None:
+        return UserError(f"{error.filename}: {error.strerror}: name another place (runs_dir=, to=), or mend this one")
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     if isinstance(error, UserError) or not (full or "No space left on device" in str(error)):
         return error

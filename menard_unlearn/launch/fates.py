@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 
-from menard_unlearn.errors import UserError
-from menard_unlearn.launch.slurm_queue import command
+from menard_unlearn.launch.slurm_queue import describe_jobs
 
-ASK_SECONDS = 10.0
 NOT_ENDED = ("PENDING", "RUNNING", "COMPLETING", "REQUEUED", "SUSPENDED", "CONFIGURING")
 """Slurm's words for a job that is on its way."""
 
@@ -23,7 +20,7 @@ class Fates:
         """Learn of these jobs, which are in the queue no more, what was not asked before."""
         new = [job for job in jobs if job not in self._said]
         for array in {job.partition("_")[0] for job in new}:
-            tasks = _tasks(array)
+            tasks = describe_jobs(array)
             self._said |= {job: tasks.get(job, {}) for job in new if job.partition("_")[0] == array}
 
     def why(self, job: str) -> str:
@@ -38,17 +35,3 @@ class Fates:
         reasons = [said.get("Reason", "None"), f"exit code {said.get('ExitCode', '0:0')}"]
         told = ", ".join(reason for reason in reasons if reason not in ("None", "exit code 0:0"))
         return f"Slurm ended job {job}: {said['JobState']}{f' ({told})' if told else ''}"
-
-
-def _tasks(array: str) -> dict[str, dict[str, str]]:
-    """The jobs of an array by their ids, or the one job; empty where Slurm does not know it."""
-    try:
-        text = command(["scontrol", "show", "job", "-o", array], seconds=ASK_SECONDS)
-    except UserError:
-        return {}
-    found = {}
-    for line in text.splitlines():
-        fields = dict(re.findall(r"(\w+)=(\S+)", line))
-        task = fields.get("ArrayTaskId")
-        found[array if task is None else f"{array}_{task}"] = fields
-    return found

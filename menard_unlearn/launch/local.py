@@ -12,12 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from menard_unlearn.config import build
+from menard_unlearn.cores import cores
 from menard_unlearn.errors import Busy
 from menard_unlearn.launch.composing import as_config
 from menard_unlearn.launch.failures import foreseen, refuse, report
 from menard_unlearn.launch.planning import Planned
 from menard_unlearn.launch.pool import Pool, log_path
-from menard_unlearn.launch.resources import cores, visible_gpus
+from menard_unlearn.launch.resources import visible_gpus
 from menard_unlearn.launch.sweep import Entry, Sweep, told_of
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,11 @@ class ParallelConfig:
     def __post_init__(self) -> None:
         if self.jobs is not None and self.jobs < 1:
             raise ValueError(f"jobs={self.jobs}: give 1 or more, or null")
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> ParallelConfig:
+        """From the values of conf/hydra/launcher/parallel.yaml. Raises UserError at the first that is wrong."""
+        return build({**values, "_target_": f"{cls.__module__}.{cls.__qualname__}"}, cls)
 
     def count(self) -> int:
         """Jobs at once."""

@@ -17,7 +17,7 @@ from menard_unlearn.errors import UserError
 from menard_unlearn.evaluation.summary import NAME, REFERENCES
 from menard_unlearn.launch.fates import Fates
 from menard_unlearn.launch.listing import Listed
-from menard_unlearn.launch.slurm_queue import Queue, present
+from menard_unlearn.launch.slurm_queue import ASK_SECONDS, Queue, present
 from menard_unlearn.launch.state import BEGUN, FAILED, FINISHED, PLANNED, Known, State
 from menard_unlearn.launch.sweep import Entry, Sweep
 from menard_unlearn.run import RunDir
@@ -25,8 +25,6 @@ from menard_unlearn.run import RunDir
 MANIFEST = ".manifest.json"
 TAIL_BYTES = 65_536
 """Of a history: more than its last rows need."""
-ASK_SECONDS = 10.0
-"""For the queue: whoever looks wants to see the rest, too."""
 HEADLINES = ("cutoff_change_status", "cutoff_change_year", "cutoff_status", "cutoff_year")
 """Keys of summary.json that are told of a finished run, the first of them that it has with its year."""
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -141,6 +139,8 @@ class _Files:
 
     run: RunDir
     stages: list[str]
+    stage: str | None
+    """Of the run's last job."""
     done: bool
     max_steps: int | None
     written_at: float | None
@@ -156,24 +156,27 @@ def _files(sweep: Sweep, run: RunDir) -> _Files:
                 written = max(written or 0.0, entry.stat().st_mtime)
             if entry.name.endswith(MANIFEST):
                 stages.append(entry.name.removesuffix(MANIFEST))
-    stage, config = _told(sweep, run)
+    stage, identity, config = _told(sweep, run)
     name = NAME.fullmatch(run.path.name)
     reference = name is not None and name["method"] in REFERENCES
     done = bool(stages) if stage is None or reference else stage in stages
+    if done and stage is not None and identity is not None:  # finished, but perhaps with other settings
+        done = (run.manifest(stage) or {}).get("config_hash") == identity
     steps = (config.get("trainer") or {}).get("max_steps")
-    return _Files(run, sorted(stages), done, steps, written)
+    return _Files(run, sorted(stages), stage, done, steps, written)
 
 
-def _told(sweep: Sweep, run: RunDir) -> tuple[str | None, Mapping[str, Any]]:
-    """The run's stage and configuration: from what its job was given, or else from its own copy."""
+def _told(sweep: Sweep, run: RunDir) -> tuple[str | None, str | None, Mapping[str, Any]]:
+    """The run's stage, `Payload.config_hash` and configuration: from what its job was given, or else from its own
+    copy."""
     payload = _json(sweep.payload_path(run))
     if payload is not None:
-        return payload["stage"], payload["config"]
+        return payload["stage"], payload.get("config_hash"), payload["config"]
     with contextlib.suppress(OSError, yaml.YAMLError):
         config = yaml.load(run.config_path.read_bytes(), Loader=YAML)
         if isinstance(config, Mapping):
-            return config.get("stage"), config
-    return None, {}
+            return config.get("stage"), None, config
+    return None, None, {}
 
 
 def _progress(
@@ -199,8 +202,14 @@ def _progress(
         queue_state=None if state.job is None or known.queue is None else known.queue.live[state.job],
         metric=headline or ({} if loss is None else {"loss": loss}),
         log=failure.get("log") or _log(sweep, run, entry),
-        why=failure.get("error") or fate or (f"stopped: {stopped}" if stopped else None),
+        why=failure.get("error") or fate or (f"stopped: {stopped}" if stopped else _half(files, state)),
     )
+
+
+def _half(files: _Files, state: State) -> str | None:
+    """Of a run that another stage was launched on since: that its own work is not lost."""
+    other = bool(files.stages) and files.stage is not None and not files.done
+    return f"{' and '.join(files.stages)}: finished; {files.stage}: {state.name}" if other else None
 
 
 def _summary(study: Path) -> dict[str, Mapping[str, Any]]:

@@ -23,7 +23,8 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from menard_unlearn.config import build
 from menard_unlearn.errors import UserError
 from menard_unlearn.launch.failures import refuse
-from menard_unlearn.launch.slurm_queue import Queue, describe_job, offers, reach
+from menard_unlearn.launch.fates import Fates
+from menard_unlearn.launch.slurm_queue import Queue, offers, reach
 from menard_unlearn.launch.slurm_task import Task
 from menard_unlearn.launch.snapshot import snapshot
 from menard_unlearn.launch.sweep import Entry, Payload, Sweep
@@ -31,8 +32,8 @@ from menard_unlearn.launch.sweep import Entry, Payload, Sweep
 log = logging.getLogger(__name__)
 
 WAIT_SECONDS = 5.0
-OWN = ("_target_", "wait", "dry_run", "snapshot", "max_requeues")
-"""Keys that are ours; all others are submitit's, under the names that it knows."""
+ARRAY_AT_MOST = 1000
+"""Jobs of an array; a cluster takes 1,001 unless it is configured for more (MaxArraySize)."""
 
 
 @dataclass(frozen=True)
@@ -95,14 +96,15 @@ class SlurmConfig:
 
 
 def submit(found: Sequence[Payload], settings: SlurmConfig) -> None:
-    """Queue a job for each, as one array, and enter them in their ledgers. Raises UserError where Slurm refuses."""
+    """Queue a job for each, as arrays, and enter them in their ledgers. Raises UserError where Slurm refuses."""
     if not found:
         return
     by_sweep: dict[Path, list[Payload]] = {}
     for payload in found:
         by_sweep.setdefault(Sweep.of(payload.directory).path, []).append(payload)
     for path, members in by_sweep.items():
-        _submit(Sweep(path.absolute()), members, settings)
+        for first in range(0, len(members), ARRAY_AT_MOST):
+            _submit(Sweep(path.absolute()), members[first : first + ARRAY_AT_MOST], settings)
 
 
 def _submit(sweep: Sweep, found: Sequence[Payload], settings: SlurmConfig) -> None:
@@ -142,8 +144,10 @@ def _executor(sweep: Sweep, found: Sequence[Payload], settings: SlurmConfig) -> 
     executor = submitit.SlurmExecutor(folder=sweep.path / "slurm" / "%j", max_num_timeout=settings.max_requeues)
     setup = [f"cd {_quoted(os.getcwd())}", *settings.setup]
     if settings.snapshot:
-        # Without the safe path, python -m puts the present folder before all others: the checkout itself, often
-        setup += [f"export PYTHONSAFEPATH=1 PYTHONPATH={_quoted(str(snapshot(sweep.path / 'code')))}:$PYTHONPATH"]
+        code = _quoted(str(snapshot(sweep.path / "code")))
+        # Without the safe path, python -m puts the present folder before all others: the checkout itself, often. An
+        # empty entry would be that folder, too
+        setup += [f"export PYTHONSAFEPATH=1 PYTHONPATH={code}${{PYTHONPATH:+:$PYTHONPATH}}"]
     given = {"partition": settings.partition, "account": settings.account, "qos": settings.qos}
     given |= {"constraint": settings.constraint, "nodelist": settings.nodelist, "gres": settings.gres}
     executor.update_parameters(
@@ -202,18 +206,19 @@ def wait(found: Sequence[Payload]) -> None:
             break
         time.sleep(WAIT_SECONDS)
     left = [payload for payload in found if not payload.done]
+    fates = Fates()
+    entries_left = [entry for payload in left if (entry := jobs.get(payload.run)) is not None]
+    fates.ask(entry.job for entry in entries_left if entry.launcher["kind"] == "slurm")
     for payload in left:
-        entry = jobs.get(payload.run)
-        print(f"error: {payload.directory.path.name}: {why(payload, entry)}", file=sys.stderr, flush=True)
+        reason = _why(payload, jobs.get(payload.run), fates)
+        print(f"error: {payload.directory.path.name}: {reason}", file=sys.stderr, flush=True)
     refuse(len(left))
+    log.info(f"{len(found)} finished")
 
 
-def why(payload: Payload, entry: Entry | None) -> str:
+def _why(payload: Payload, entry: Entry | None, fates: Fates) -> str:
     """Why a run is not finished, as far as it or Slurm can tell."""
     failure = payload.directory.failure()
     if failure is not None:
         return failure["error"]
-    said = describe_job(entry.job) if entry is not None and entry.launcher["kind"] == "slurm" else {}
-    if not said:
-        return "not finished"
-    return f"Slurm ended job {entry.job if entry else ''}: {said.get('JobState')} ({said.get('Reason', 'no reason')})"
+    return "not finished" if entry is None or entry.launcher["kind"] != "slurm" else fates.why(entry.job)

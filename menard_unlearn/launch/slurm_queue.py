@@ -14,7 +14,12 @@ from menard_unlearn.errors import UserError
 SECONDS = 60.0
 """A controller that is being restarted answers within this time, or the command is given up."""
 UNREACHABLE = ("Unable to contact slurm controller", "Connection refused", "Socket timed out", "slurm_load_jobs error")
+UNKNOWN = "Invalid job id"
+"""What a controller answers that is there and has forgotten the job; the rest of the line is as of one that is away."""
 RETRY_SECONDS = 2.0
+UNCONFIGURED = ": no Slurm is set up here; type this on a login node of the cluster, or set SLURM_CONF"
+ASK_SECONDS = 10.0
+"""For what is asked to tell it: whoever looks wants to see the rest, too."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +59,11 @@ def command(arguments: Sequence[str], seconds: float = SECONDS) -> str:
             raise UserError(f"{arguments[0]} has not answered for {seconds:.0f} s: type it again later") from error
         if found.returncode == 0:
             return found.stdout
-        if not any(word in found.stderr for word in UNREACHABLE) or time.monotonic() > deadline:
+        away = UNKNOWN not in found.stderr and any(word in found.stderr for word in UNREACHABLE)
+        if not away or time.monotonic() > deadline:
             reason = (found.stderr.strip().splitlines() or [f"exit code {found.returncode}"])[-1]
-            raise UserError(f"{' '.join(arguments[:2])}: {reason}")
+            unset = UNCONFIGURED if "configuration source" in reason else ""
+            raise UserError(f"{' '.join(arguments[:2])}: {reason}{unset}")
         time.sleep(RETRY_SECONDS)
 
 
@@ -65,24 +72,25 @@ def reach() -> None:
     command(["sinfo", "-h", "-o", "%P"])
 
 
-def describe_job(job: str) -> dict[str, str]:
-    """What `scontrol show job` says of one job or task of an array; empty where Slurm has forgotten it."""
+def describe_jobs(job: str) -> dict[str, dict[str, str]]:
+    """What `scontrol show job` says of a job, by its id; of an array, all its tasks. Empty where Slurm has forgotten
+    it, or does not answer."""
     try:
-        text = command(["scontrol", "show", "job", "-o", job], seconds=10.0)
+        text = command(["scontrol", "show", "job", "-o", job], ASK_SECONDS)
     except UserError:
         return {}
-    task = job.partition("_")[2]
+    array, found = job.partition("_")[0], {}
     for line in text.splitlines():
         fields = dict(re.findall(r"(\w+)=(\S+)", line))
-        if not task or fields.get("ArrayTaskId") == task:
-            return fields
-    return {}
+        task = fields.get("ArrayTaskId")
+        found[array if task is None else f"{array}_{task}"] = fields
+    return found
 
 
 def offers() -> str:
     """What the cluster has, in a line: partitions with their nodes, cores, memory, GPUs and longest time."""
     try:
-        text = command(["sinfo", "-h", "-o", "%P|%D|%c|%m|%G|%l"], seconds=10.0)
+        text = command(["sinfo", "-h", "-o", "%P|%D|%c|%m|%G|%l"], ASK_SECONDS)
     except UserError:
         return "what it has could not be asked (sinfo)"
     parts = []

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from menard_unlearn.launch.signals import EXIT_TERM, EXIT_USR2, Signals
-from menard_unlearn.launch.slurm_queue import describe_job, requeue
+from menard_unlearn.launch.slurm_queue import describe_jobs, requeue
 from menard_unlearn.launch.sweep import Payload
 from menard_unlearn.launch.work import follows, work
 from menard_unlearn.run import JOB_VARIABLE, LOG_VARIABLE
@@ -49,7 +49,7 @@ class Task:
 
     def _again(self, code: int, payload: Payload, signals: Signals, job: str) -> None:
         """Queue the job anew, unless Slurm is taking it away already; Slurm then ends this process."""
-        said = describe_job(job)
+        said = describe_jobs(job).get(job, {})
         taken = said.get("JobState", "RUNNING") != "RUNNING"
         if taken or (code == EXIT_TERM and said.get("PreemptTime", "None") == "None"):
             return

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import platform
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from menard_unlearn.files import write_json
+from menard_unlearn.lock import holder, taking_turns
 from menard_unlearn.run import RunDir
 
 FOLDER = ".sweep"
@@ -140,9 +140,7 @@ class Sweep:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the ledger against other launches, waiting for one that is deciding."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / "lock", "ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with taking_turns(self.path / "lock"):
             yield
 
     @contextlib.contextmanager
@@ -150,9 +148,7 @@ class Sweep:
         """The name of this process as a launch, known to be alive for as long as the context lasts."""
         name = f"{os.getpid()}@{platform.node()}"
         path = self.path / "launches" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with taking_turns(path):
             try:
                 yield name
             finally:
@@ -160,20 +156,9 @@ class Sweep:
 
     def launches(self) -> set[str]:
         """The launches that are going on, as `<pid>@<host>`."""
-        return {path.name for path in (self.path / "launches").glob("*@*") if _locked(path)}
+        return {path.name for path in (self.path / "launches").glob("*@*") if holder(path) is not None}
 
 
 def told_of(overrides: Sequence[str]) -> str:
     """Overrides in a line, without those that compose a study's folder."""
     return " ".join(override for override in overrides if "@_global_=" not in override)
-
-
-def _locked(path: Path) -> bool:
-    try:
-        with open(path, "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        pass
-    return False

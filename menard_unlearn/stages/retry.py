@@ -7,19 +7,19 @@ finished, running or queued is left alone, and another launch at the same time n
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from menard_unlearn.config import build, to_plain
+from menard_unlearn.config import to_plain
 from menard_unlearn.errors import UserError
 from menard_unlearn.evaluation.summary import NAME, REFERENCES
 from menard_unlearn.files import canonical
 from menard_unlearn.launch import local, slurm
-from menard_unlearn.launch.failures import Failed
+from menard_unlearn.launch.failures import Failed, refuse
 from menard_unlearn.launch.listing import Listed, chosen
 from menard_unlearn.launch.planning import Planned, deciding, told
 from menard_unlearn.launch.progress import states_of
@@ -32,12 +32,9 @@ from menard_unlearn.stages.typed import typed
 SAME = "same"
 KINDS = SLURM, PARALLEL, LOCAL = "slurm", "parallel", "local"
 """In the order in which they are launched: the first returns at once."""
-KEYS = {
-    LOCAL: (),
-    PARALLEL: tuple(field.name for field in dataclasses.fields(local.ParallelConfig)),
-    SLURM: tuple(field.name for field in dataclasses.fields(slurm.SlurmConfig)),
-}
-"""Kind of launcher → what of it can be changed."""
+CONFIGS = {SLURM: slurm.SlurmConfig, PARALLEL: local.ParallelConfig}
+"""Kind of launcher → its settings, all of which can be changed; a local one has none."""
+KEYS = {kind: tuple(field.name for field in dataclasses.fields(config)) for kind, config in CONFIGS.items()}
 TYPED_AT_MOST = 5
 """Commands that are worked out: each takes a second."""
 
@@ -47,37 +44,45 @@ def main(cfg: DictConfig) -> None:
     config = to_plain(cfg)
     given = config["runs"] if isinstance(config["runs"], list) else [config["runs"]]
     changes = {key: value for key, value in config["launcher"].items() if value != SAME}
-    for study in chosen([str(place) for place in given]):
-        _retry(study, changes)
+    studies = [(study, _launched(study)) for study in chosen([str(place) for place in given])]
+    for study, found in studies:
+        _refuse(study, found, changes)
+    refuse(sum(_retry(study, found, changes) for study, found in studies))
 
 
-def _retry(study: Listed, changes: Mapping[str, Any]) -> None:
+def _launched(study: Listed) -> dict[str, list[Payload]]:
+    """What those of the runs were given that a sweep has launched, by the kind of its launcher."""
     entries = study.sweep.entries()
-    launched = [run for run in study.runs if run.path.name in entries and study.sweep.payload_path(run).is_file()]
-    _tell_others(study, [run for run in study.runs if run not in launched])
     found: dict[str, list[Payload]] = {}
-    for run in launched:
-        found.setdefault(entries[run.path.name].launcher["kind"], []).append(_payload(study.sweep, run))
-    left = {kind for kind, payloads in found.items() if not all(payload.done for payload in payloads)}
-    _refuse(study, changes, left)
-    failures: list[Failed] = []
-    for kind in sorted(found, key=KINDS.index):
-        try:
-            _again(study, kind, found[kind], changes)
-        except Failed as failed:  # the others are done nevertheless
-            failures.append(failed)
+    for run in study.runs:
+        if run.path.name in entries and study.sweep.payload_path(run).is_file():
+            found.setdefault(entries[run.path.name].launcher["kind"], []).append(_payload(study.sweep, run))
+    return found
+
+
+def _left(found: Mapping[str, Sequence[Payload]]) -> set[str]:
+    """The kinds of launchers whose runs are not all finished."""
+    return {kind for kind, payloads in found.items() if not all(payload.done for payload in payloads)}
+
+
+def _retry(study: Listed, found: Mapping[str, Sequence[Payload]], changes: Mapping[str, Any]) -> int:
+    """Launch what is left of one study; returns how many runs failed."""
+    names = [payload.directory.path.name for payloads in found.values() for payload in payloads]
+    _tell_others(study, [run for run in study.runs if run.path.name not in names])
+    left = _left(found)
+    failed = sum(_again(study, kind, found[kind], changes) for kind in sorted(found, key=KINDS.index))
     if not left:
-        count = len(launched)
-        ended = f"all {count} runs of sweeps are finished" if count else "no run of a sweep among these"
+        ended = f"all {len(names)} runs of sweeps are finished" if names else "no run of a sweep among these"
         print(f"{study.path}: nothing to do, {ended}")
-    for failed in failures:
-        raise failed
+    return failed
 
 
-def _refuse(study: Listed, changes: Mapping[str, Any], kinds: Collection[str]) -> None:
-    """Raises UserError at a change that is of none of the launchers, and without Slurm where that is one of them."""
+def _refuse(study: Listed, found: Mapping[str, Sequence[Payload]], changes: Mapping[str, Any]) -> None:
+    """Raises UserError at a change that is of none of the launchers or means nothing, and without Slurm where that is
+    one of them."""
+    kinds = _left(found)
     for key in changes if kinds else ():
-        if not any(key in KEYS[kind] for kind in kinds):
+        if not any(key in KEYS.get(kind, ()) for kind in kinds):
             names = " and ".join(f"hydra/launcher={kind}" for kind in sorted(kinds))
             raise UserError(f"launcher.{key} is not of {names}, by which these runs were launched: leave it out")
     if SLURM in kinds and not present():
@@ -85,15 +90,23 @@ def _refuse(study: Listed, changes: Mapping[str, Any], kinds: Collection[str]) -
             f"runs of {study.path} were submitted to Slurm, and squeue is not installed here: "
             "type this on a login node of the cluster"
         )
+    entries = study.sweep.entries()
+    names = [payload.directory.path.name for kind in kinds for payload in found[kind] if not payload.done]
+    launchers = {canonical(entries[name].launcher): entries[name].launcher for name in names}
+    for launcher in launchers.values():
+        if launcher["kind"] in CONFIGS:
+            CONFIGS[launcher["kind"]].of(_settings(launcher, changes))
 
 
-def _again(study: Listed, kind: str, found: Sequence[Payload], changes: Mapping[str, Any]) -> None:
-    """Decide about runs that were launched in one way, and launch those that are left in the same way."""
+def _again(study: Listed, kind: str, found: Sequence[Payload], changes: Mapping[str, Any]) -> int:
+    """Decide about runs that were launched in one way, and launch those that are left in the same way; returns how many
+    failed."""
     with ExitStack() as held:
         with deciding(found) as planned:
             to_do = [job for job in planned if job.to_do]
             _tell(study, planned)
             groups = _groups(to_do, study.sweep.entries(), changes)
+            path_of: dict[str, Path] = {}
             if kind == SLURM:
                 for group in groups:
                     slurm.submit([job.payload for job in group.jobs], _slurm(group))
@@ -102,13 +115,21 @@ def _again(study: Listed, kind: str, found: Sequence[Payload], changes: Mapping[
                 launchers = [{"kind": kind, **group.settings} for group in groups for _ in group.jobs]
                 paths = held.enter_context(local.launched(jobs, launchers))
                 path_of = {job.payload.run: path for job, path in zip(jobs, paths, strict=True)}
-        for group in groups:
-            if kind == LOCAL:
-                local.one_by_one(group.jobs)
-            elif kind == PARALLEL:
-                local.at_once(group.jobs, [path_of[job.payload.run] for job in group.jobs], _parallel(group))
-            elif _slurm(group).wait and not _slurm(group).dry_run:
-                slurm.wait([job.payload for job in group.jobs])
+        return sum(_failed(kind, group, path_of) for group in groups)
+
+
+def _failed(kind: str, group: _Group, path_of: Mapping[str, Path]) -> int:
+    """Do the runs of a group here, or wait for them where that was asked; returns how many failed."""
+    try:
+        if kind == LOCAL:
+            local.one_by_one(group.jobs)
+        elif kind == PARALLEL:
+            local.at_once(group.jobs, [path_of[job.payload.run] for job in group.jobs], _parallel(group))
+        elif _slurm(group).wait and not _slurm(group).dry_run:
+            slurm.wait([job.payload for job in group.jobs])
+    except Failed as failed:
+        return failed.count
+    return 0
 
 
 def _tell(study: Listed, planned: Sequence[Planned]) -> None:
@@ -131,12 +152,15 @@ class _Group:
 def _groups(jobs: Sequence[Planned], entries: Mapping[str, Entry], changes: Mapping[str, Any]) -> list[_Group]:
     found: dict[str, _Group] = {}
     for job in jobs:
-        launcher = entries[job.payload.directory.path.name].launcher
-        kind = launcher["kind"]
-        changed = {key: value for key, value in changes.items() if key in KEYS[kind]}
-        settings = {**{key: value for key, value in launcher.items() if key != "kind"}, **changed}
+        settings = _settings(entries[job.payload.directory.path.name].launcher, changes)
         found.setdefault(canonical(settings), _Group(settings, [])).jobs.append(job)
     return list(found.values())
+
+
+def _settings(launcher: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a launcher as the ledger has it, with the changes that are of its kind."""
+    changed = {key: value for key, value in changes.items() if key in KEYS.get(launcher["kind"], ())}
+    return {**{key: value for key, value in launcher.items() if key != "kind"}, **changed}
 
 
 def _slurm(group: _Group) -> slurm.SlurmConfig:
@@ -144,8 +168,7 @@ def _slurm(group: _Group) -> slurm.SlurmConfig:
 
 
 def _parallel(group: _Group) -> local.ParallelConfig:
-    target = f"{local.__name__}.{local.ParallelConfig.__name__}"
-    return build({"_target_": target, **group.settings}, local.ParallelConfig)
+    return local.ParallelConfig.of(group.settings)
 
 
 def _payload(sweep: Sweep, run: RunDir) -> Payload:

@@ -24,7 +24,10 @@ from menard_unlearn.stages.status_table import console, counted, drawn
 def main(cfg: DictConfig) -> None:
     """Print a table of the runs under `study_dir`, or one JSON object a line; changes nothing."""
     config = to_plain(cfg)
-    place, seconds = Path(config["study_dir"]), config["every_s"]
+    given, seconds = config["study_dir"], config["every_s"]
+    if not isinstance(given, str):
+        raise UserError(f"study_dir={given}: give one folder, runs/<study>, or that which holds the studies")
+    place = Path(given)
     if not isinstance(seconds, int | float) or not seconds > 0:
         raise UserError(f"every_s={seconds}: give seconds, more than 0")
     if not place.is_dir() and not studies_in(place):

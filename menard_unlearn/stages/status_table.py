@@ -21,6 +21,8 @@ IN_SIGHT = (RUNNING, FAILED, BEGUN, QUEUED, PLANNED, FINISHED)
 WIDTH = 240
 """Columns where the output is no terminal: a file or a pipe has no edge to wrap at."""
 HEADINGS = ("run", "state", "step", "last metric", "where", "written")
+FOLDED = ("last metric", "where")
+"""Columns that a narrow terminal may fold; all others stay whole."""
 ALWAYS = HEADINGS[:2]
 """Columns that are there even where nothing stands in them."""
 CHROME = 5
@@ -46,7 +48,8 @@ def drawn(runs: Sequence[Progress], place: Path, note: str | None, height: int |
     used = [n for n, heading in enumerate(HEADINGS) if heading in ALWAYS or any(row[n].plain for row in rows)]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in (HEADINGS[n] for n in used):
-        table.add_column(heading, no_wrap=True, justify="right" if heading in ("step", "written") else "left")
+        justify = "right" if heading in ("step", "written") else "left"
+        table.add_column(heading, no_wrap=heading not in FOLDED, justify=justify)
     for row in rows:
         table.add_row(*(row[n] for n in used))
     fitted: dict[str, Any] = {} if height is None else {"no_wrap": True, "overflow": "ellipsis"}
@@ -114,7 +117,8 @@ def _where(run: Progress) -> str:
 def _told(run: Progress) -> list[tuple[str, str]]:
     """The reason, and of what is not finished the log if it was begun; each with its style."""
     parts = [(run.why, COLOURS[run.state])] if run.why else []
-    if run.log and run.state != FINISHED and Path(run.log).is_file():
+    named = run.why is not None and run.log is not None and run.log in run.why
+    if run.log and run.state != FINISHED and not named and Path(run.log).is_file():
         parts.append((_short(run.log), "dim"))
     return parts
 

@@ -37,9 +37,9 @@ def take_part(run: RunDir, train: Train) -> None:
     session, rank = Session(run), int(os.environ["RANK"])
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     preemption = Preemption()
+    session.end(rank, "begun")  # before anybody asks how it stands
     threading.Thread(target=_listen, args=(preemption,), daemon=True).start()
     threading.Thread(target=_watch_torchrun, args=(session, rank), daemon=True).start()
-    session.end(rank, "begun")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     try:
         result, identity = train(preemption, session.append_row)

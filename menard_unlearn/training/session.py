@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from menard_unlearn.cores import cores, threads
 from menard_unlearn.errors import UserError
 from menard_unlearn.files import write_json
 from menard_unlearn.run import RunDir
@@ -146,5 +147,4 @@ class Session:
 def local_threads(processes: int) -> int:
     """Threads for each of so many processes on this machine: an equal share of the cores that this one may use."""
     own = os.environ.get("OMP_NUM_THREADS", "")
-    cores = int(own) if own.isdigit() and int(own) > 0 else len(os.sched_getaffinity(0))
-    return max(1, cores // processes)
+    return threads(int(own) if own.isdigit() and int(own) > 0 else cores(), processes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from menard_unlearn.evaluation.compare import Reference, compare
 from menard_unlearn.evaluation.config import EvaluationConfig
 from menard_unlearn.evaluation.suite import evaluate_told
 from menard_unlearn.evaluation.summary import KEYS, summarise, write_summary
+from menard_unlearn.lock import taking_turns
 from menard_unlearn.run import RunDir
 
 NAMES = (
@@ -96,3 +98,15 @@ def test_a_study_lists_references_first_and_then_methods_by_seed(tmp_path: Path)
         ("rmu", 10),
     ]
     assert json.loads((tmp_path / "summary.json").read_text()) == rows
+
+
+def test_of_two_jobs_that_end_at_once_the_summary_has_both(tmp_path: Path) -> None:
+    first, second = "npo-s0-0123abcd", "npo-s1-0123abcd"
+    (tmp_path / first / "evaluation").mkdir(parents=True)
+    with ThreadPoolExecutor(1) as other:
+        with taking_turns(tmp_path / ".summary.lock"):  # as one that is writing
+            late = other.submit(write_summary, tmp_path)
+            with pytest.raises(TimeoutError):
+                late.result(timeout=0.5)
+            (tmp_path / second / "evaluation").mkdir(parents=True)
+        assert [row["run"] for row in late.result(timeout=60)] == [first, second]

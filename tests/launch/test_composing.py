@@ -14,7 +14,8 @@ from menard_unlearn.config import to_plain
 
 STAGE = """
     from pathlib import Path
-    from menard_unlearn.run import RunDir, run_id, write_json
+    from menard_unlearn.files import write_json
+    from menard_unlearn.run import RunDir, run_id
 
     def plan(config, known):
         return RunDir(Path(config["runs_dir"], config["study"], run_id(config, {})))

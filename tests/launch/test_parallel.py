@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from sweeping import Sweeps, ended, until
 
-from menard_unlearn.launch.resources import DEVICES, THREADS, cores, threads
+from menard_unlearn.cores import cores, threads
+from menard_unlearn.launch.resources import DEVICES, THREADS
 from menard_unlearn.run import RunDir
 
 SMI = "#!/bin/sh\necho 'GPU 0: NVIDIA H200 (UUID: GPU-aa)'\necho 'GPU 1: NVIDIA H200 (UUID: GPU-bb)'\n"

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from menard_unlearn.launch.resources import DEVICES, THREADS, claim_gpu, cores, environment, threads, visible_gpus
+from menard_unlearn.cores import cores, threads
+from menard_unlearn.launch.resources import DEVICES, THREADS, claim_gpu, environment, visible_gpus
 
 TWO = "GPU 0: NVIDIA H200 (UUID: GPU-aa)\nGPU 1: NVIDIA H200 (UUID: GPU-bb)\n"
 DIVIDED = (
@@ -115,8 +116,7 @@ def test_the_cores_that_this_process_is_bound_to() -> None:
         [
             sys.executable,
             "-c",
-            f"import os; os.sched_setaffinity(0, {{{some}}})\n"
-            "from menard_unlearn.launch.resources import cores; print(cores())",
+            f"import os; os.sched_setaffinity(0, {{{some}}})\nfrom menard_unlearn.cores import cores; print(cores())",
         ],
         capture_output=True,
         text=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 from cluster import CHECKOUT
@@ -26,6 +27,11 @@ def test_a_dry_run_prints_the_script_and_queues_nothing(scenario: Scenario) -> N
         assert f"#SBATCH --{option}\n" in script
     assert "#SBATCH --array=0-1%2\n" in script
     assert "\nsrun " in script and "2 jobs, none queued" in script
+    (export,) = [line for line in script.splitlines() if line.startswith("export PYTHONSAFEPATH")]
+    told = subprocess.run(
+        ["bash", "-c", f"unset PYTHONPATH; {export}; echo $PYTHONPATH"], capture_output=True, text=True
+    )
+    assert "/.sweep/code/" in told.stdout and ":" not in told.stdout  # an empty entry is the present folder
     assert scenario.entries() == [] and scenario.queue() == {} and scenario.events() == {}
 
 

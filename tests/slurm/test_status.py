@@ -6,11 +6,16 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from cluster import CHECKOUT
 from slurm_scenario import HERE, Scenario, until
+
+from menard_unlearn.launch.fates import Fates
+from menard_unlearn.launch.slurm_queue import ASK_SECONDS
 
 
 def rows(scenario: Scenario) -> dict[str, dict[str, Any]]:
@@ -70,6 +75,14 @@ def test_what_is_cancelled_has_saved_and_retry_finishes_it(scenario: Scenario) -
     scenario.drain()
     assert scenario.events("start")[before["x1"]["name"]][-1]["step"] == saved
     assert states(scenario) == {"x1": "finished", "x2": "begun", "x3": "planned"}
+
+
+def test_a_job_that_slurm_has_forgotten_is_told_of_at_once(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_CONF", str(scenario.cluster.conf))
+    started, fates = time.monotonic(), Fates()
+    fates.ask(["999990_1", "999991_1"])
+    assert "Slurm has forgotten why" in fates.why("999990_1")
+    assert time.monotonic() - started < ASK_SECONDS  # for one alone, if it was asked for again and again
 
 
 def test_two_retries_and_a_launch_at_once_queue_a_run_once(scenario: Scenario) -> None:

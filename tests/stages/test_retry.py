@@ -67,6 +67,30 @@ def test_a_run_that_fails_again_is_an_error_and_the_others_are_done() -> None:
     assert swept.states(STUDY) == {"x1": "failed", "x2": "finished", "x3": "finished"}
 
 
+def test_a_failure_keeps_neither_other_settings_nor_other_studies_from_their_turn() -> None:
+    swept.launch("-m", "hydra/launcher=parallel", "hydra.launcher.jobs=1", "x=1", "steps=2", "fail=1")
+    swept.launch("-m", "hydra/launcher=parallel", "hydra.launcher.jobs=2", "x=2,3", "steps=12", "hard_kill=2")
+    swept.launch("-m", "hydra/launcher=parallel", "study=other", "x=4", "steps=12", "hard_kill=4")
+    assert swept.states(STUDY) == {"x1": "failed", "x2": "failed", "x3": "finished"}
+    said = swept.menard("retry", STUDY, "runs/other", code=2)
+    assert "error: 1 failed (see above)" in said
+    assert swept.states(STUDY) == {"x1": "failed", "x2": "finished", "x3": "finished"}
+    assert swept.states("runs/other") == {"x4": "finished"}
+
+
+def test_nothing_begins_before_all_of_it_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep(launcher="parallel")
+    Path("sub").mkdir()
+    monkeypatch.chdir("sub")
+    sweep(launcher="local")
+    monkeypatch.chdir(tmp_path)
+    ledger = Path(STUDY, ".sweep/jobs.jsonl").read_bytes()
+    assert "jobs=0: give 1 or more" in swept.menard("retry", STUDY, "launcher.jobs=0", code=2)
+    assert f"type this in {tmp_path}/sub" in swept.menard("retry", STUDY, f"sub/{STUDY}", code=2)
+    assert Path(STUDY, ".sweep/jobs.jsonl").read_bytes() == ledger
+    assert swept.starts(STUDY) == {"x1": 1, "x2": 1, "x3": 1}
+
+
 def test_elsewhere_the_folder_to_go_to_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep(launcher="local")
     monkeypatch.chdir(tmp_path / "runs")

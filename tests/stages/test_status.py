@@ -198,6 +198,25 @@ def test_a_folder_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "error: no folder runs: give runs/<study>, or the folder that holds the studies\n"
 
 
+def test_a_finished_run_that_is_to_be_evaluated_otherwise_is_queued(capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run("runs/s/npo-s0", finished=True)
+    manifest: dict[str, Any] = {"inputs": {}, "seconds": 1.0, "peak_memory_mb": 1.0}
+    run.write_manifest("evaluate", config_hash="of the first settings", **manifest)
+    payload = Payload("evaluate", "menard_unlearn.stages.evaluate", (), CONFIG, str(run.path), "of the second")
+    sweep = Sweep.of(run)
+    kept = sweep.keep(payload)
+    with sweep.launching() as launch_name:
+        sweep.append([Entry("npo-s0", str(kept), {"kind": "parallel"}, launch_name, None, time.time())])
+        assert told(capsys, "runs/s")["npo-s0"]["state"] == "queued"
+    run.write_manifest("evaluate", config_hash="of the second", **manifest)
+    assert told(capsys, "runs/s")["npo-s0"]["state"] == "finished"
+
+
+def test_several_folders(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["status", "runs/a", "runs/b"]) == 2
+    assert "error: study_dir=['runs/a', 'runs/b']: give one folder" in capsys.readouterr().err
+
+
 def test_nothing_to_show(capsys: pytest.CaptureFixture[str]) -> None:
     Path("runs/s").mkdir(parents=True)
     assert cli.run(["status", "runs/s"]) == 0 and capsys.readouterr().out == "no runs under runs/s\n"

@@ -19,7 +19,6 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from menard_unlearn.config import build
 from menard_unlearn.errors import UserError
 from menard_unlearn.launch import local, slurm
 from menard_unlearn.launch.composing import Composer
@@ -28,8 +27,6 @@ from menard_unlearn.launch.planning import Planned, deciding, optimising, payloa
 from menard_unlearn.launch.sweep import Payload
 
 log = logging.getLogger("menard_unlearn.launch")
-
-PARALLEL = f"{local.__name__}.ParallelConfig"
 
 
 class GridSweeper(basic_sweeper.BasicSweeper):
@@ -122,7 +119,7 @@ class ParallelLauncher(Sweeping):
     """Several at once, each in a process of its own."""
 
     def __init__(self, jobs: int | None, one_gpu_each: bool) -> None:
-        self.settings = build({"_target_": PARALLEL, "jobs": jobs, "one_gpu_each": one_gpu_each}, local.ParallelConfig)
+        self.settings = local.ParallelConfig.of({"jobs": jobs, "one_gpu_each": one_gpu_each})
 
     def start(self, found: Sequence[Payload], first: int) -> None:
         """As many at once as were asked for."""
