@@ -70,7 +70,7 @@ def _retry(study: Listed, found: Mapping[str, Sequence[Payload]], changes: Mappi
     names = [payload.directory.path.name for payloads in found.values() for payload in payloads]
     _tell_others(study, [run for run in study.runs if run.path.name not in names])
     left = _left(found)
-    failed = sum(_again(study, kind, found[kind], changes) for kind in sorted(found, key=KINDS.index))
+    failed = sum(_again(study, kind, found[kind], changes) for kind in sorted(left, key=KINDS.index))
     if not left:
         ended = f"all {len(names)} runs of sweeps are finished" if names else "no run of a sweep among these"
         print(f"{study.path}: nothing to do, {ended}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,18 @@ def test_nothing_begins_before_all_of_it_is_checked(tmp_path: Path, monkeypatch:
     assert f"type this in {tmp_path}/sub" in swept.menard("retry", STUDY, f"sub/{STUDY}", code=2)
     assert Path(STUDY, ".sweep/jobs.jsonl").read_bytes() == ledger
     assert swept.starts(STUDY) == {"x1": 1, "x2": 1, "x3": 1}
+
+
+def test_slurm_is_not_asked_about_runs_that_are_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its commands are installed here, and no Slurm is behind them."""
+    swept.launch("-m", "hydra/launcher=parallel", "x=1", "steps=2")
+    ledger = Path(STUDY, ".sweep/jobs.jsonl")
+    ledger.write_text(ledger.read_text().replace('"parallel"', '"slurm"'))
+    for name in ("squeue", "sbatch"):
+        Path(name).write_text("#!/bin/sh\nexit 1\n")
+        Path(name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert "nothing to do, all 1 runs of sweeps are finished" in swept.menard("retry", STUDY)
 
 
 def test_elsewhere_the_folder_to_go_to_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
