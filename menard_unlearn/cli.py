@@ -8,13 +8,13 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import os
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import NoReturn
 
+from menard_unlearn.credentials import is_secret
 from menard_unlearn.errors import UserError
 
 
@@ -68,13 +68,6 @@ FLAGS = {
 }
 FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd")
 SHORT_FLAGS = ("-h", "-m", "-c", "-p", "-i", "-cd")
-
-SECRET_KEY = re.compile(r"(?:.*[_-])?(?:api_?key|access_?key|secret|password|passwd|token)")
-SECRET_VALUE = re.compile(
-    r"\b(?:hf_[A-Za-z0-9]{20,}|sk-[\w-]{20,}|wandb_v\d+_\w{20,})|\b[A-Z_]*(?:KEY|TOKEN|SECRET|PASSWORD)=[^\s$]"
-)
-"""Keys by their form, and variables of a shell command (hydra.launcher.setup) that are set to more than another one."""
-SPECIAL_TOKENS = ("pad_token", "bos_token", "eos_token", "unk_token", "mask_token", "sep_token", "cls_token")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -153,8 +146,7 @@ def _checked(name: str, stage: Stage, arguments: list[str]) -> list[str]:
 
 def _refuse_secret(argument: str) -> None:
     key, _, value = argument.partition("=")
-    last = key.lstrip("+~").lower().rpartition(".")[2]
-    if (SECRET_KEY.fullmatch(last) and last not in SPECIAL_TOKENS) or SECRET_VALUE.search(value):
+    if is_secret(key.lstrip("+~"), value):
         raise UserError(
             f"{key}=… looks like a secret, and command lines are recorded with the run: "
             "set it in the environment (WANDB_API_KEY, HF_TOKEN)"

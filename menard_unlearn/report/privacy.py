@@ -6,11 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from menard_unlearn.credentials import HIDDEN, blotted, is_secret
 from menard_unlearn.run import VOLATILE
 
-SECRET_KEY = re.compile(r"(?:.*[_-])?(?:api_?key|access_?key|secret|password|passwd|token)")
-SPECIAL_TOKENS = ("pad_token", "bos_token", "eos_token", "unk_token", "mask_token", "sep_token", "cls_token")
-SECRET_VALUE = re.compile(r"\b(?:hf_[A-Za-z0-9]{20,}|sk-[\w-]{20,}|wandb_v\d+_\w{20,})")
 HEX_KEY = re.compile(r"\b[0-9a-f]{40}\b")
 """wandb's older keys look as revisions do: in a sentence they are blotted out, as a setting only their name tells."""
 OF_THE_TARGET = ("language", "published", "publish", "_target_")
@@ -21,7 +19,7 @@ def without_secrets(text: str, config: Mapping[str, Any]) -> str:
     """The text, keys of known services and the target's path blotted out."""
     path = _target_path(config)
     shown = text if path is None else text.replace(path, "(the target)")
-    return HEX_KEY.sub("(hidden)", SECRET_VALUE.sub("(hidden)", shown))
+    return HEX_KEY.sub(HIDDEN, blotted(shown))
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,9 +49,6 @@ def _flat(node: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]
 
 def _is_public(key: str, value: Any, target: str | None) -> bool:
     group, _, rest = key.partition(".")
-    last = key.rpartition(".")[2].lower()
     if group == "target" and rest not in OF_THE_TARGET:
         return False
-    if SECRET_KEY.fullmatch(last) and last not in SPECIAL_TOKENS:
-        return False
-    return not (SECRET_VALUE.search(str(value)) or (target is not None and target in str(value)))
+    return not (is_secret(key, value) or (target is not None and target in str(value)))

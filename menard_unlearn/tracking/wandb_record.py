@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from menard_unlearn.credentials import HIDDEN, blotted, is_secret
 from menard_unlearn.files import write_json
 from menard_unlearn.tracking.tracker import TrackedRun
 from menard_unlearn.tracking.wandb_config import WandbTracking
 
 FILE = "wandb.json"
-SECRET_KEYS = frozenset({"token", "hf_token", "access_token", "auth_token", "api_key", "password", "secret"})
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,12 @@ def _from(path: Path, directory: Path) -> Path:
 
 
 def without_secrets(node: Any) -> Any:
-    """The same without what stands under a name that keys and passwords go by."""
+    """The same, with what is a key or a password, or looks like one, hidden."""
     if isinstance(node, Mapping):
         return {
-            str(key): "(hidden)" if str(key).lower() in SECRET_KEYS and value else without_secrets(value)
+            str(key): HIDDEN if value and is_secret(str(key), "") else without_secrets(value)
             for key, value in node.items()
         }
     if isinstance(node, list | tuple):
         return [without_secrets(value) for value in node]
-    return node
+    return blotted(node) if isinstance(node, str) else node
