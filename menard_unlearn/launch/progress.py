@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -17,14 +16,13 @@ from menard_unlearn.errors import UserError
 from menard_unlearn.evaluation.summary import NAME, REFERENCES
 from menard_unlearn.launch.fates import Fates
 from menard_unlearn.launch.listing import Listed
+from menard_unlearn.launch.reading import last_logged, read_json
 from menard_unlearn.launch.slurm_queue import ASK_SECONDS, Queue, present
 from menard_unlearn.launch.state import BEGUN, FAILED, FINISHED, PLANNED, Known, State
 from menard_unlearn.launch.sweep import Entry, Sweep
 from menard_unlearn.run import RunDir
 
 MANIFEST = ".manifest.json"
-TAIL_BYTES = 65_536
-"""Of a history: more than its last rows need."""
 HEADLINES = ("cutoff_change_status", "cutoff_change_year", "cutoff_status", "cutoff_year")
 """Keys of summary.json that are told of a finished run, the first of them that it has with its year."""
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -169,7 +167,7 @@ def _files(sweep: Sweep, run: RunDir) -> _Files:
 def _told(sweep: Sweep, run: RunDir) -> tuple[str | None, str | None, Mapping[str, Any]]:
     """The run's stage, `Payload.config_hash` and configuration: from what its job was given, or else from its own
     copy."""
-    payload = _json(sweep.payload_path(run))
+    payload = read_json(sweep.payload_path(run))
     if payload is not None:
         return payload["stage"], payload.get("config_hash"), payload["config"]
     with contextlib.suppress(OSError, yaml.YAMLError):
@@ -186,7 +184,7 @@ def _progress(
     manifests = [manifest for stage in files.stages if (manifest := run.manifest(stage)) is not None]
     failure = (run.failure() or {}) if state.name == FAILED else {}
     stopped = next((why for found in manifests if (why := found["results"].get("stopped"))), None)
-    step, loss = _last(run.history_path)
+    step, loss = last_logged(run.history_path)
     headline = _headline(row) if state.name == FINISHED else {}
     since = files.written_at or (None if entry is None else entry.submitted_at)
     return Progress(
@@ -213,7 +211,7 @@ def _half(files: _Files, state: State) -> str | None:
 
 
 def _summary(study: Path) -> dict[str, Mapping[str, Any]]:
-    rows = _json(study / "summary.json")
+    rows = read_json(study / "summary.json")
     return {row["run"]: row for row in rows} if isinstance(rows, list) else {}
 
 
@@ -222,35 +220,8 @@ def _headline(row: Mapping[str, Any]) -> dict[str, Any]:
     return {} if status is None else {key: row.get(key) for key in (status, status.replace("status", "year"))}
 
 
-def _last(history: Path) -> tuple[int | None, float | None]:
-    """Step and loss that were logged last, from the file's end alone; a line that is torn or broken is passed over."""
-    try:
-        with open(history, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - TAIL_BYTES))
-            *lines, _torn = file.read().split(b"\n")
-    except OSError:
-        return None, None
-    step: int | None = None
-    for line in reversed(lines):
-        with contextlib.suppress(ValueError):
-            row = json.loads(line)
-            step = row.get("step") if step is None else step
-            if row.get("loss") is not None:
-                return step, row["loss"]
-    return step, None
-
-
 def _log(sweep: Sweep, run: RunDir, entry: Entry | None) -> str | None:
     """The ledger's path; one that it has relative to where the launch was typed, as it is from here."""
     if entry is None or entry.log is None or Path(entry.log).is_absolute():
         return None if entry is None else entry.log
     return str(sweep.logs / Path(entry.log).name)
-
-
-def _json(path: Path) -> Any:
-    """What the file holds, or None where there is none."""
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
