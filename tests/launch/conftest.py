@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,14 @@ from menard_unlearn import cli
 
 
 @pytest.fixture
-def sweeps(tmp_path: Path, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Sweeps:
+def sweeps(tmp_path: Path, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sweeps]:
     """A folder for runs, and an installation in which the stand-in is a stage, for jobs in other processes as well."""
     monkeypatch.syspath_prepend(str(STANDIN.parent))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(STANDIN.parent), str(checkout)]))
     monkeypatch.setattr(cli, "STAGES", cli.STAGES | {"standin": cli.Stage("standin", "trains nothing")})
-    return Sweeps(tmp_path / "runs")
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, what is started here would not hear of it
+    yield Sweeps(tmp_path / "runs")
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture
