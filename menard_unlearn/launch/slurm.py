@@ -130,7 +130,9 @@ def _submit(sweep: Sweep, found: Sequence[Payload], settings: SlurmConfig) -> No
             for payload, path, job in zip(found, paths, jobs, strict=True)
         ]
     )
-    log.info(f"{len(jobs)} queued as job {jobs[0].job_id.partition('_')[0]}; menard status {sweep.path.parent}")
+    study, here = sweep.path.parent, Path.cwd()
+    place = study.relative_to(here) if study.is_relative_to(here) else study
+    log.info(f"{len(jobs)} queued as job {jobs[0].job_id.partition('_')[0]}; menard status {place}")
 
 
 def asked(settings: SlurmConfig) -> dict[str, Any]:
