@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from typing import NoReturn
 
 from menard_unlearn.credentials import is_secret
-from menard_unlearn.errors import UserError
+from menard_unlearn.errors import UserError, in_one_line
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def run(arguments: list[str]) -> int:
     except UserError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {in_one_line(error)}", file=sys.stderr)
         return 2
     except SystemExit as leaving:  # Hydra after --help, and a training that was told to stop
         return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from menard_unlearn.errors import UserError
+from menard_unlearn.errors import UserError, in_one_line
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ def to_plain(cfg: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     try:
         plain = OmegaConf.to_container(node, resolve=True)
     except OmegaConfBaseException as error:
-        raise UserError(f"the configuration cannot be resolved: {' '.join(str(error).split())}") from error
+        raise UserError(f"the configuration cannot be resolved: {in_one_line(error)}") from error
     return typing.cast("dict[str, Any]", plain)
 
 

@@ -9,3 +9,8 @@ class UserError(Exception):
 
 class Busy(UserError):
     """Another process is at work in the run's directory."""
+
+
+def in_one_line(error: BaseException | str) -> str:
+    """What the error says, its line breaks and runs of white space made single spaces."""
+    return " ".join(str(error).split())

@@ -12,6 +12,11 @@ from pathlib import Path
 from typing import Any
 
 
+def from_here(path: str | Path) -> str:
+    """The path as it is typed here: relative where it lies below, else as it is."""
+    return os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else str(path)
+
+
 def canonical(value: Any) -> str:
     """One text for equal values: neither the order of keys nor 1 instead of 1.0 changes it."""
     return json.dumps(_normal(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)

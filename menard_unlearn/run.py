@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 import yaml
 
-from menard_unlearn.errors import Busy, UserError
+from menard_unlearn.errors import Busy, UserError, in_one_line
 from menard_unlearn.files import canonical, digest_text, refuse_nan, replace, write_json
 from menard_unlearn.lock import holder, locking
 
@@ -137,7 +137,7 @@ class RunDir:
         A scheduled job names itself and its log in `MENARD_JOB` and `MENARD_LOG`.
         """
         failure = {
-            "error": " ".join(str(error).split()) or type(error).__name__,
+            "error": in_one_line(error) or type(error).__name__,
             "kind": "Stopped" if isinstance(error, str) else type(error).__name__,
             "at": _now(),
             "host": platform.node(),

@@ -10,7 +10,7 @@ from datasets.exceptions import DatasetsError
 
 from menard_unlearn.corpus.jsonl import documents_from_rows
 from menard_unlearn.corpus.sources import Corpus, CorpusData, at_least_one, corpus_data, require_columns
-from menard_unlearn.errors import UserError
+from menard_unlearn.errors import UserError, in_one_line
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class HuggingFace(Corpus):
                 rows = rows.select_columns(used)
             return list(islice(rows, self.limit))
         except (DatasetsError, OSError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
+            reason = in_one_line(error)
             raise UserError(
                 f"dataset {where} cannot be loaded ({type(error).__name__}: {reason}): check corpus.path, corpus.name, "
                 "corpus.split and corpus.data_files; without a network, give a folder, or corpus.path=parquet and "

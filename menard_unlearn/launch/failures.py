@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from menard_unlearn.errors import UserError
+from menard_unlearn.errors import UserError, in_one_line
 
 UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 """What a folder says that is not the user's to write in, or no folder."""
@@ -39,7 +39,7 @@ def report(error: Exception, job: str) -> None:
     """Print what went wrong; a traceback only where nobody foresaw it."""
     if not isinstance(error, UserError):
         traceback.print_exception(error)
-    print(f"error: {job}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    print(f"error: {job}: {in_one_line(error)}", file=sys.stderr, flush=True)
 
 
 def refuse(failed: int) -> None:

@@ -21,7 +21,8 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from menard_unlearn.config import build
-from menard_unlearn.errors import UserError
+from menard_unlearn.errors import UserError, in_one_line
+from menard_unlearn.files import from_here
 from menard_unlearn.launch.failures import refuse
 from menard_unlearn.launch.fates import Fates
 from menard_unlearn.launch.slurm_queue import Queue, offers, reach
@@ -130,9 +131,8 @@ def _submit(sweep: Sweep, found: Sequence[Payload], settings: SlurmConfig) -> No
             for payload, path, job in zip(found, paths, jobs, strict=True)
         ]
     )
-    study, here = sweep.path.parent, Path.cwd()
-    place = study.relative_to(here) if study.is_relative_to(here) else study
-    log.info(f"{len(jobs)} queued as job {jobs[0].job_id.partition('_')[0]}; menard status {place}")
+    number, study = jobs[0].job_id.partition("_")[0], from_here(sweep.path.parent)
+    log.info(f"{len(jobs)} queued as job {number}; menard status {study}")
 
 
 def asked(settings: SlurmConfig) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def _quoted(path: str) -> str:
 
 def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if "sbatch: error" in line]
-    return "; ".join(line.removeprefix("sbatch: error: ") for line in lines) or " ".join(str(error).split())[-300:]
+    return "; ".join(line.removeprefix("sbatch: error: ") for line in lines) or in_one_line(error)[-300:]
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from menard_unlearn.errors import Busy, UserError
+from menard_unlearn.errors import Busy, UserError, in_one_line
 from menard_unlearn.launch.composing import as_config
 from menard_unlearn.launch.failures import foreseen
 from menard_unlearn.launch.signals import Signals
@@ -46,7 +46,7 @@ def work(payload: Payload) -> int:
         told = foreseen(error, payload.config)
         if not isinstance(told, UserError):
             traceback.print_exc()
-        print(f"error: {payload.directory.path.name}: {' '.join(str(told).split())}", file=sys.stderr, flush=True)
+        print(f"error: {payload.directory.path.name}: {in_one_line(told)}", file=sys.stderr, flush=True)
         with contextlib.suppress(OSError):  # a full disk must not hide its own error
             if told is not error or payload.directory.failure() is None:
                 payload.directory.write_failure(told)

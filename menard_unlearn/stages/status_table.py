@@ -12,6 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from menard_unlearn.files import from_here
 from menard_unlearn.launch.progress import Progress
 from menard_unlearn.launch.state import BEGUN, FAILED, FINISHED, PLANNED, QUEUED, RUNNING, STATES
 
@@ -119,13 +120,8 @@ def _told(run: Progress) -> list[tuple[str, str]]:
     parts = [(run.why, COLOURS[run.state])] if run.why else []
     named = run.why is not None and run.log is not None and run.log in run.why
     if run.log and run.state != FINISHED and not named and Path(run.log).is_file():
-        parts.append((_short(run.log), "dim"))
+        parts.append((from_here(run.log), "dim"))
     return parts
-
-
-def _short(path: str) -> str:
-    """From here, where it lies below."""
-    return os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else path
 
 
 def _age(run: Progress) -> str:

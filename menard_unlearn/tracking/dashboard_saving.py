@@ -17,7 +17,7 @@ from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 from wandb_workspaces._graphql import execute_graphql, get_app_url
 from wandb_workspaces.reports.v2.gql import upsert_view
 
-from menard_unlearn.errors import UserError
+from menard_unlearn.errors import UserError, in_one_line
 from menard_unlearn.tracking.dashboard import Saved, View
 from menard_unlearn.tracking.destination import NO_ANSWER, choose, requested_mode
 
@@ -62,7 +62,7 @@ def save(views: Sequence[View], project: str, entity: str | None) -> Iterator[Sa
 
 
 def _said(problem: Exception) -> str:
-    return f"not saved to {urllib.parse.urlsplit(_base_url()).netloc}: {' '.join(str(problem).split()).rstrip('.')}"
+    return f"not saved to {urllib.parse.urlsplit(_base_url()).netloc}: {in_one_line(problem).rstrip('.')}"
 
 
 def _save(api: wandb.Api, view: View, project: str, entity: str) -> Saved:

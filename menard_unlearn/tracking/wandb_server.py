@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import wandb
 from wandb.errors import CommError
 
-from menard_unlearn.errors import UserError
+from menard_unlearn.errors import UserError, in_one_line
 from menard_unlearn.files import canonical
 from menard_unlearn.tracking.destination import has_key, reachable
 from menard_unlearn.tracking.tracker import identity
@@ -74,7 +74,7 @@ class Server:
             api = wandb.Api(timeout=seconds)
             return cls(api, url, str(api.default_entity))
         except Exception as problem:  # wandb has several kinds of refusal and no common one
-            reason = " ".join(str(problem).split())
+            reason = in_one_line(problem)
             raise UserError(f"{url} refuses: {reason}; check WANDB_BASE_URL and WANDB_API_KEY") from problem
 
     def path(self, record: WandbRecord) -> str:
@@ -86,7 +86,7 @@ class Server:
         try:
             yield
         except Exception as problem:  # as above
-            reason = " ".join(str(problem).split())
+            reason = in_one_line(problem)
             raise UserError(f"{self.url} stopped answering: {reason}; the same command goes on from here") from problem
 
     def read(self, record: WandbRecord) -> Kept | None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from menard_unlearn.errors import UserError
+from menard_unlearn.errors import UserError, in_one_line
 
 SEAL = "complete.json"
 DELTA = "delta.safetensors"
@@ -117,7 +117,7 @@ def writing(path: Path, checkpoints: Checkpoints) -> Iterator[None]:
     # torch and safetensors have exceptions of their own for a full disk.
     except (OSError, RuntimeError, SafetensorError) as error:
         free = shutil.disk_usage(path if path.exists() else checkpoints.folder.parent).free
-        reason = " ".join(str(error).split())
+        reason = in_one_line(error)
         raise UserError(
             f"cannot write {path}: {reason}; {free / 1e6:,.0f} MB are free there; {describe(checkpoints)}: "
             "free some space and run the same command again"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from menard_unlearn.cores import cores, threads
-from menard_unlearn.errors import UserError
+from menard_unlearn.errors import UserError, in_one_line
 from menard_unlearn.files import write_json
 from menard_unlearn.run import RunDir
 from menard_unlearn.training.checkpoints import Checkpoints, describe
@@ -93,7 +93,7 @@ class Session:
         """Note how a process stands: begun, done, left (it was asked to), stopped (another failed), or error."""
         note = {"state": state, "at": time.time(), "error": None, "kind": None}
         if error is not None:
-            note |= {"error": " ".join(str(error).split()), "kind": type(error).__name__}
+            note |= {"error": in_one_line(error), "kind": type(error).__name__}
             note["foreseen"] = isinstance(error, UserError)
         write_json(self.folder / f"rank-{rank}.json", note)
 
