@@ -14,6 +14,7 @@ from menard_unlearn.corpus.batches import TokenBatch, TokenItem
 from menard_unlearn.corpus.encoding import encode_document
 from menard_unlearn.evaluation.tokens import context_length, in_batches, pad_id, scored_bytes
 from menard_unlearn.models.delta import swapped
+from menard_unlearn.models.edited import without_edits
 from menard_unlearn.models.likelihood import evaluating, scored_states
 from menard_unlearn.models.predictions import full_precision, halves
 from menard_unlearn.models.scores import Scores
@@ -90,8 +91,8 @@ def kl_to_base(
 ) -> tuple[float | None, int]:
     """KL(base ‖ model) in nats a token of the loss masks, and the number of tokens; None without tokens.
 
-    The base is the model with its tensors exchanged, so no second copy is held; hidden states of a batch are held of
-    both, logits of `chunk` tokens only. Sums are float64.
+    The base is the model with its tensors exchanged and no edit of its states, so no second copy is held; hidden
+    states of a batch are held of both, logits of `chunk` tokens only. Sums are float64.
     """
     parts, total, n_tokens = halves(model), 0.0, 0
     parameters = dict(model.named_parameters())
@@ -99,7 +100,7 @@ def kl_to_base(
     with evaluating(model):
         for batch in batches:
             own_ND, _ = scored_states(model, batch, parts)
-            with swapped(model, base):
+            with swapped(model, base), without_edits(model):
                 base_ND, _ = scored_states(model, batch, parts)
             for own_KD, base_KD in zip(own_ND.split(chunk), base_ND.split(chunk), strict=True):
                 with swapped(model, base):
