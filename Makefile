@@ -1,10 +1,11 @@
-# make demo | test | test-slurm | check | wheel | clean.   PYTHON=/path/to/python3.12 make …  chooses the interpreter.
+# make demo | test | test-sae | test-slurm | check | wheel | clean.   PYTHON=/path/to/python3.12 make …  chooses Python.
 
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed.stamp
+SAE_STAMP := $(VENV)/sae.stamp
 CLUSTER := tests/slurm/cluster.py
 
 # The first interpreter that will do, asked rather than believed: a shim of that name may run nothing.
@@ -12,11 +13,12 @@ SUITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 CANDIDATES := $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python)
 FIND_PYTHON = for p in $(CANDIDATES); do "$$p" -c '$(SUITS)' 2>/dev/null && echo "$$p" && break; done
 
-.PHONY: help install demo test test-slurm slurm-up slurm-down check format wheel clean
+.PHONY: help install demo test test-sae test-slurm slurm-up slurm-down check format wheel clean
 
 help:
 	@echo "make demo        install into $(VENV), run the main study, say where its page is"
 	@echo "make test        install, run the tests"
+	@echo "make test-sae    install, with the extra 'sae', run the tests that need sae-lens"
 	@echo "make test-slurm  install, run those that need Slurm, on one of their own (Debian's packages, any user)"
 	@echo "make slurm-up    start a private Slurm of one machine, and say what to source to use it"
 	@echo "make slurm-down  cancel its jobs, stop it, remove its folder"
@@ -44,6 +46,17 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+# Versions are held where they are: an extra must not move what the other tests ran with.
+$(SAE_STAMP): $(STAMP)
+	@echo "$(VENV): installing the extra 'sae'"
+	@$(BIN)/python -m pip freeze --exclude-editable >$@.before
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -c $@.before -e '.[sae]'
+	@$(BIN)/python -m pip check
+	@rm $@.before && touch $@
+
+test-sae: $(SAE_STAMP)
+	@$(BIN)/python -m pytest tests/sae
 
 # Scenarios wait more than they compute, so three clusters run some at once.
 test-slurm: $(STAMP)

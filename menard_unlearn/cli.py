@@ -37,7 +37,14 @@ class Stage:
 STAGES = {
     "pretrain": Stage("menard_unlearn.stages.pretrain", "train a small model from scratch on a dated corpus"),
     "unlearn": Stage("menard_unlearn.stages.unlearn", "make a model forget what came after the cutoff"),
+    "finetune": Stage("menard_unlearn.stages.finetune", "tune a model on its author, the target or a control text"),
     "evaluate": Stage("menard_unlearn.stages.evaluate", "measure cutoff, reproduction and utility of a model or a run"),
+    "context": Stage("menard_unlearn.stages.context", "how much context the target would need, by a law over lengths"),
+    "features": Stage(
+        "menard_unlearn.stages.features",
+        "find an author's feature, clamp it, score a text under it: find, score, guard or joint",
+        "action",
+    ),
     "report": Stage("menard_unlearn.stages.report", "write one self-contained page for studies and runs", "runs"),
     "demo": Stage(
         "menard_unlearn.stages.demo", "the whole loop on the embedded model, no network needed", composed=False

@@ -15,8 +15,10 @@ NAME = re.compile(r"(?P<method>.+?)(?:-s(?P<seed>\d+))?-(?P<hash>[0-9a-f]{4,64})
 """<method>-s<seed>-<hash>, or <reference>-<hash>."""
 
 REFERENCES = ("base", "gold", "without_target", "prompted")
-MAKERS = ("unlearn", "pretrain")
+MAKERS = ("unlearn", "pretrain", "finetune")
 """Stages that make a model: seconds and memory are theirs."""
+ASIDES = ("features", "feature_scores", "joint", "context")
+"""What stands for the method in the names of runs that ask something else of a model: they are no rows of a study."""
 
 KEYS = {
     "run": "name of the run directory",
@@ -97,10 +99,9 @@ def write_summary(study_dir: Path) -> list[dict]:
 
 
 def _write_summary(study_dir: Path) -> list[dict]:
-    folders = [
-        path for path in sorted(study_dir.iterdir()) if (path / "evaluation").is_dir() and NAME.fullmatch(path.name)
-    ]
-    rows = [summarise(folder) for folder in folders]
+    folders = [path for path in sorted(study_dir.iterdir()) if (path / "evaluation").is_dir()]
+    named = [folder for folder in folders if (name := NAME.fullmatch(folder.name)) and name["method"] not in ASIDES]
+    rows = [summarise(folder) for folder in named]
     rows.sort(key=lambda row: (_rank(row["method"]), row["method"], row["seed"] if row["seed"] is not None else -1))
     write_json(study_dir / "summary.json", rows)
     return rows

@@ -25,6 +25,7 @@ from transformers.cache_utils import DynamicLayer
 
 from menard_unlearn.corpus.batches import TokenItem
 from menard_unlearn.models.attention import can_do_without_masks, without_masks
+from menard_unlearn.models.edited import without_edits
 from menard_unlearn.models.likelihood import evaluating, score_states
 from menard_unlearn.models.predictions import halves
 from menard_unlearn.models.scores import ItemTokens, score
@@ -148,7 +149,7 @@ def _agree(model: PreTrainedModel, way: Way) -> bool:
     """On six tokens, in twos."""
     weight = next(model.parameters())
     ids = [token % text_config(model).vocab_size for token in range(6)]
-    with evaluating(model):
+    with evaluating(model), without_edits(model):
         whole_TD = halves(model).decoder({"input_ids": torch.tensor([ids], device=weight.device)})[0].float()
         reader = Reader(model, len(ids), way)
         found_TD = torch.cat([reader.step(ids[at : at + 2]) for at in range(0, len(ids), 2)]).float()

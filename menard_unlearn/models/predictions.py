@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from menard_unlearn.corpus.batches import TokenBatch
+from menard_unlearn.models.edited import without_edits
 from menard_unlearn.models.stump import Prefix, in_pieces, starting_at, text_config
 
 LOGITS_AT_ONCE = 1 << 25
@@ -67,7 +68,7 @@ def _agree(model: nn.Module, plain: Halves, candidate: Halves) -> bool:
     weight = next(model.parameters())
     ids_BT = torch.arange(min(4, text_config(model).vocab_size), device=weight.device)[None]
     inputs = {"input_ids": ids_BT, "attention_mask": torch.ones_like(ids_BT)}
-    with torch.no_grad():
+    with torch.no_grad(), without_edits(model):  # an edit that counts what it sees must not see these
         expected_BTV = plain.decoder(inputs).float()
         found_BTV = candidate.head(candidate.decoder(inputs)).float()
     tolerance = 1e-4 if weight.dtype in (torch.float32, torch.float64) else 2e-2

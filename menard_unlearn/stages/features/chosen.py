@@ -1,0 +1,123 @@
+"""What `find` left: the autoencoder, the chosen feature, its dose, and the controls of the same dose."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from menard_unlearn.errors import UserError
+from menard_unlearn.features.clamp import fitted
+from menard_unlearn.features.hooks import special_ids
+from menard_unlearn.features.interchange import load_sae
+from menard_unlearn.features.pooling import pooled
+from menard_unlearn.features.ranking import live_features
+from menard_unlearn.features.sae import Sae
+from menard_unlearn.features.steering import (
+    Intervention,
+    activations,
+    clamp_norm,
+    difference_of_means,
+    of_direction,
+    of_feature,
+    of_features,
+    random_directions,
+    random_features,
+)
+from menard_unlearn.models.load import LoadedModel
+from menard_unlearn.stages.features import find
+from menard_unlearn.stages.features.find import sae_folder
+from menard_unlearn.stages.features.job import FeaturesJob
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """A feature, or several, and how strongly they are clamped."""
+
+    sae: Sae
+    """On the base model's device."""
+    features: tuple[int, ...]
+    k: float
+    """In units of a feature's largest activation."""
+    special: frozenset[int]
+
+    @property
+    def layer(self) -> int:
+        """Decoder layer that is edited."""
+        return self.sae.layer
+
+    def clamp(self) -> Intervention:
+        """The clamp of the feature, or of all of them."""
+        if len(self.features) == 1:
+            return of_feature(self.sae, self.features[0], self.k)
+        return of_features(self.sae, dict.fromkeys(self.features, self.k), name="features", k=self.k)
+
+
+def chosen(job: FeaturesJob, loaded: LoadedModel) -> Chosen:
+    """Do `find` where it is missing, and read what it left; `feature` and `strength` win where they are given.
+
+    Raises UserError where nothing was found and nothing is given, or a feature that the autoencoder has not.
+    """
+    run = find.place(job)
+    if not run.finished("features"):
+        find.do(job)
+    sae = fitted(loaded.model, load_sae(sae_folder(run)))
+    features = _features(job, run.evaluation_dir)
+    sae.refuse_absent(features)
+    return Chosen(sae, features, _strength(job, run.evaluation_dir), special_ids(loaded.model, loaded.tokenizer))
+
+
+def given_features(plain: Any) -> tuple[int, ...] | None:
+    """`feature=` as a tuple; None where it is null. Raises UserError for anything else than numbers."""
+    if plain is None:
+        return None
+    listed = plain if isinstance(plain, list) else [plain]
+    if not listed or not all(type(one) is int and one >= 0 for one in listed) or len(set(listed)) < len(listed):
+        raise UserError(f"feature={plain} must be a feature's number, several as [3,17], or null for the chosen one")
+    return tuple(listed)
+
+
+def _features(job: FeaturesJob, evaluation_dir: Any) -> tuple[int, ...]:
+    given = given_features(job.settings.plain["feature"])
+    if given is not None:
+        return given
+    found = json.loads((evaluation_dir / "features.json").read_text(encoding="utf-8"))["chosen"]
+    if found is None:
+        raise UserError(f"{evaluation_dir.parent} chose no feature: name one, feature=<number>")
+    return (int(found),)
+
+
+def _strength(job: FeaturesJob, evaluation_dir: Any) -> float:
+    given = job.settings.plain["strength"]
+    if given is not None:
+        return float(given)
+    path = evaluation_dir / "dose_response.json"
+    best = json.loads(path.read_text(encoding="utf-8"))["best_k"] if path.is_file() else None
+    if best is None:
+        raise UserError(f"{evaluation_dir.parent} found no dose within the limit of coherence: name one, strength=0.5")
+    return float(best)
+
+
+def controls(
+    job: FeaturesJob, model: PreTrainedModel, found: Chosen, *, n_features: int, n_directions: int
+) -> list[Intervention]:
+    """Difference of means, random features and random directions at the dose of the (first) clamped feature."""
+    batch_size = job.activations.batch_size
+    own, other = (job.pieces.items("train", own=side) for side in (True, False))
+    feature = found.features[0]
+    a_NS = activations(model, found.sae, [feature], [*own, *other], found.special, batch_size)
+    size = clamp_norm(found.sae, feature, found.k, a_NS[:, 0])
+    v_D = difference_of_means(model, found.layer, own, other, found.special, batch_size)
+    made = [of_direction(v_D, size, name="difference_of_means", kind="difference_of_means", k=found.k)]
+    seed = job.dose.seed
+    if n_features:
+        live = live_features(pooled(model, found.sae, job.pieces, found.special, batch_size), job.pieces, job.ranking)
+        drawn: Sequence[int] = random_features(live, found.features, n_features, seed)
+        made += [of_feature(found.sae, one, found.k, "random_feature") for one in drawn]
+    for number, v_RD in enumerate(random_directions(found.sae.n_in, n_directions, seed)):
+        name = f"random_direction_{number}"
+        made.append(of_direction(v_RD, size, name=name, kind="random_direction", k=found.k))
+    return made
