@@ -5,11 +5,11 @@ python docs/results.py > docs/results.md
 
 from __future__ import annotations
 
-import ast
-import inspect
 import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+from results_asides import ASIDES
+from results_parts import ASKED, Section, fields_of
 
 from menard_unlearn.evaluation import (
     anachronism,
@@ -34,55 +34,6 @@ from menard_unlearn.evaluation import (
     utility,
 )
 from menard_unlearn.evaluation.harness import run as harness
-
-
-@dataclass(frozen=True)
-class Section:
-    """A file and the tables of its keys."""
-
-    file: str
-    about: str
-    """What it is, how it fails, and where the idea is from."""
-    tables: Mapping[str, Mapping[str, str]]
-    """Title of a table, empty for the file's own keys → key → meaning."""
-
-
-def fields_of(kind: type) -> dict[str, str]:
-    """Field of a dataclass, those that it inherits first → the string beneath it, or its name in words."""
-    found: dict[str, str] = {}
-    for cls in reversed(kind.__mro__[:-1]):
-        (tree,) = ast.parse(inspect.getsource(cls)).body
-        body = tree.body if isinstance(tree, ast.ClassDef) else []
-        for own, following in zip(body, [*body[1:], None], strict=True):
-            if isinstance(own, ast.AnnAssign) and isinstance(own.target, ast.Name):
-                name = own.target.id
-                told = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
-                found[name] = _told(following.value.value) if told else WORDS.get(name, name)
-    return found
-
-
-def _told(docstring: object) -> str:
-    return " ".join(str(docstring).split())
-
-
-WORDS = {
-    "id": "of the probe or question",
-    "fact_id": "of the fact that it is made of; probes of one fact rise and fall together",
-    "year": "of the fact",
-    "category": "of the fact",
-    "split": "forget, retain, heldout_forget or heldout_retain",
-    "states_year": "whether the year stands in prompt or answer",
-    "question": "whether it is worded as a question",
-    "kind": "statement, cloze, choice or year",
-    "n_candidates": "answers that are compared",
-}
-"""Fields that have no string beneath them."""
-ASKED = {
-    "correct": "whether the true candidate alone is likeliest",
-    "logprob": "nats of the true candidate; in cloze of the rest of the sentence, in choice of the letter",
-    "n_tokens": "tokens of these",
-}
-"""Inherited fields that mean something else of a question."""
 
 PREFIXES = "Each key stands there three times: as it is for all probes, and beginning with " + " and ".join(
     f"`{prefix}` for {meaning}" for prefix, meaning in curves.PROBES.items() if prefix
@@ -256,14 +207,15 @@ HEAD = """\
 # What an evaluation writes
 
 Every run has a folder `evaluation/` of these files; `docs/results.py` makes this page from the tables in the code. All
-numbers are finite; what could not be computed is null, and `left_out` says why. A1 to C6 number the measures.
+numbers are finite; what could not be computed is null, and `left_out` says why. A1 to C6 number the measures. The files
+from sae.json on are those of `menard features` and `menard context`, whose runs have no others; a guardrail's has all.
 """
 
 
 def lines() -> Iterator[str]:
     """The page."""
     yield HEAD
-    for section in SECTIONS:
+    for section in (*SECTIONS, *ASIDES):
         yield f"## {section.file}\n\n{textwrap.fill(section.about, 120, break_on_hyphens=False)}\n"
         for title, keys in section.tables.items():
             yield from _table(title, keys)

@@ -7,13 +7,18 @@ import re
 import runpy
 from pathlib import Path
 
+import pytest
 from evaluated import evaluated, material, settings, texts
+from made_asides import write_asides
 from toy import llama
 
 from menard_unlearn.evaluation.compare import Reference, compare, write_ngram
 
 
-def test_the_committed_reference_is_the_one_that_the_code_makes(checkout: Path) -> None:
+def test_the_committed_reference_is_the_one_that_the_code_makes(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(checkout / "docs"))
     made = runpy.run_path(str(checkout / "docs/results.py"))["page"]()
     committed = (checkout / "docs/results.md").read_text(encoding="utf-8")
     assert committed == made, "python docs/results.py > docs/results.md"
@@ -27,6 +32,12 @@ def test_every_file_of_an_evaluation_has_a_section(checkout: Path, tmp_path: Pat
     sections = (checkout / "docs/results.md").read_text(encoding="utf-8").splitlines()
     missing = {path.name for path in tmp_path.iterdir()} - {line.removeprefix("## ") for line in sections}
     assert not missing and (tmp_path / "prompted.json").is_file()
+
+
+def test_every_file_of_a_run_beside_the_methods_has_one(checkout: Path, tmp_path: Path) -> None:
+    files = {path.name for path in write_asides(tmp_path, published=False, n_tokens=2).glob("*/evaluation/*.json")}
+    sections = (checkout / "docs/results.md").read_text(encoding="utf-8").splitlines()
+    assert len(files) == 6 and not files - {line.removeprefix("## ") for line in sections}
 
 
 def functions_in(path: Path) -> set[str]:

@@ -15,6 +15,8 @@ POINTS_AT_MOST = 240
 """Points of a curve that are drawn; of a longer one the least and the greatest of each stretch are kept."""
 HEIGHT = 150
 """Pixels of a panel."""
+TITLES = {"loss": "loss, the sum", "grad_norm": "norm of the gradient"}
+"""Column → heading of its panel, where that is not its name."""
 NOT_DRAWN = frozenset({"step", "learning_rate", "epoch", "seconds"})
 """Numbers of history.jsonl that are set, not found."""
 
@@ -25,7 +27,13 @@ def curve_figures(study: Study) -> dict[str, list[Figure]]:
     found: dict[str, list[Figure]] = {}
     for place, group in enumerate(study.groups):
         runs = [run for run in study.of(group) if run.history]
-        panels = [_panel(study, group, f"curve-{place}-{n}", runs, name, most) for n, name in enumerate(_columns(runs))]
+        colour = study.looks[group].colour
+        panels = [
+            course(
+                f"curve-{place}-{n}", TITLES.get(name, name.replace("eval/", "evaluated: ")), runs, name, colour, most
+            )
+            for n, name in enumerate(_columns(runs))
+        ]
         if panels:
             found[group] = panels
     return found
@@ -56,7 +64,8 @@ def _columns(runs: Sequence[Run]) -> list[str]:
     return [*whole, *terms, *norm, *(name for name in names if name.startswith("eval/"))]
 
 
-def _panel(study: Study, group: str, id: str, runs: Sequence[Run], name: str, most: int) -> Figure:
+def course(id: str, title: str, runs: Sequence[Run], name: str, colour: str, most: int) -> Figure:
+    """A small panel of a column of history.jsonl, a line a run, of at most so many points each."""
     shown = [run for run in runs if any(_is_number(row.get(name)) for row in run.history)]
     layout = {
         "xaxis": {"title": {"text": ""}, "rangemode": "tozero", "nticks": 5},
@@ -65,10 +74,7 @@ def _panel(study: Study, group: str, id: str, runs: Sequence[Run], name: str, mo
         "showlegend": False,
         "height": HEIGHT,
     }
-    title = {"loss": "loss, the sum", "grad_norm": "norm of the gradient"}.get(
-        name, name.replace("eval/", "evaluated: ")
-    )
-    data = [_curve(run, name, study.looks[group].colour, most, several=len(shown) > 1) for run in shown]
+    data = [_curve(run, name, colour, most, several=len(shown) > 1) for run in shown]
     return Figure(id, title, "", data, layout, "")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from menard_unlearn.errors import UserError
-from menard_unlearn.evaluation.summary import NAME, summarise
+from menard_unlearn.evaluation.summary import ASIDES, NAME, summarise
 from menard_unlearn.files import canonical
 from menard_unlearn.report.privacy import settings_of
 from menard_unlearn.report.state import state_of
@@ -39,10 +39,13 @@ def gather(places: Sequence[Path], page_dir: Path) -> Study:
     """
     found = {path.resolve(): path for place in places for path in _runs_in(place)}
     studies = _short(list(dict.fromkeys(path.parent for path in found)))
-    runs = _grouped([_read(path, studies[lies.parent], page_dir) for lies, path in found.items()])
+    read = [_read(path, studies[lies.parent], page_dir) for lies, path in found.items()]
+    runs = _grouped(run for run in read if run.method not in ASIDES)
+    asides = _grouped(run for run in read if run.method in ASIDES)
+    asides.sort(key=lambda run: (run.state.at is None, run.state.at, run.name), reverse=True)
     named = [_short([place.resolve() for place in places])[place.resolve()] for place in places]
     more = f" and {len(named) - TITLES_AT_MOST} more" if len(named) > TITLES_AT_MOST else ""
-    return Study(", ".join(named[:TITLES_AT_MOST]) + more, tuple(places), tuple(runs))
+    return Study(", ".join(named[:TITLES_AT_MOST]) + more, tuple(places), tuple(runs), tuple(asides))
 
 
 def _runs_in(place: Path) -> list[Path]:

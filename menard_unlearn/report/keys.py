@@ -52,7 +52,7 @@ def choice_of_groups(study: Study) -> str:
 def key_of_curves(references: Iterable[str]) -> str:
     """What each line, band and shade of recall by year means."""
     own = (
-        (_line("var(--accent)", "", 2.4) + '<circle cx="17" cy="7" r="3" fill="var(--accent)"/>', "this method"),
+        (stroke("var(--accent)", "", 2.4) + '<circle cx="17" cy="7" r="3" fill="var(--accent)"/>', "this method"),
         ('<rect x="1" y="2" width="32" height="10" fill="var(--accent)" opacity=".25"/>', "its 95 % interval"),
     )
     return _key(own, references, "cutoff found, and its interval")
@@ -60,14 +60,14 @@ def key_of_curves(references: Iterable[str]) -> str:
 
 def key_of_surprisal(references: Iterable[str]) -> str:
     """The same of surprise by year."""
-    return _key(((_line("var(--accent)", "", 2), "this method"),), references, "jump found, and its interval")
+    return _key(((stroke("var(--accent)", "", 2), "this method"),), references, "jump found, and its interval")
 
 
 def _key(own: tuple[tuple[str, str], ...], references: Iterable[str], found: str) -> str:
     dashes = {"base": "5 3", "gold": "2 3"}
-    entries = (
+    return key(
         *own,
-        *((_line("var(--reference)", dashes[name], 1.4), name) for name in references if name in dashes),
+        *((stroke("var(--reference)", dashes[name], 1.4), name) for name in references if name in dashes),
         (
             '<line x1="17" y1="0" x2="17" y2="14" stroke="var(--accent)" stroke-width="1.6" stroke-dasharray="4 3"/>'
             '<rect x="8" y="0" width="18" height="3" fill="var(--accent)"/>',
@@ -75,11 +75,16 @@ def _key(own: tuple[tuple[str, str], ...], references: Iterable[str], found: str
         ),
         ('<rect x="1" y="0" width="32" height="14" fill="#be9628" opacity=".22"/>', "years to be forgotten"),
     )
+
+
+def key(*entries: tuple[str, str]) -> str:
+    """A key of some pieces of SVG, 34 by 14, each with what it means."""
     items = "".join(
         f'<li><svg width="34" height="14" aria-hidden="true">{mark}</svg>{text}</li>' for mark, text in entries
     )
     return f'<ul class="key">{items}</ul>'
 
 
-def _line(colour: str, dashes: str, width: float) -> str:
+def stroke(colour: str, dashes: str, width: float) -> str:
+    """A line across an entry of a key."""
     return f'<line x1="0" y1="7" x2="34" y2="7" stroke="{colour}" stroke-width="{width}" stroke-dasharray="{dashes}"/>'

@@ -77,6 +77,35 @@ CHARACTERS = """\
 The same text under several models, by character, so that models with different tokenizers can be compared; a control
 text stands beside it."""
 
+FEATURES = """\
+A sparse autoencoder splits what a layer of the model says into features. Candidates fire more in the author’s works
+than in other authors’; what they tell is judged on works and authors that chose nothing, and what they <i>do</i> by
+clamping each: it has to make the author’s text likelier, and not any text. The candidate that does most is chosen, and
+must then beat random features on held-out works: the best of many is good by luck alone."""
+
+DOSES = """\
+The chosen feature is held at k times its largest activation. S is what the target gains in log-probability minus what
+control texts gain: above 0 the clamp helps this text and not all text. Grey lines are random features and random
+directions of the same dose; a feature of the author has to lie above them, and be worth its trouble beside the plain
+difference of means. Hollow marks are doses at which the model no longer writes sense. The axes of gains are linear near
+0 and logarithmic beyond."""
+
+EFFECTS = """\
+Blue tokens of the target become likelier under the clamp, orange ones less likely. Underlined ones are helped: raised
+by more than under every random control of the same dose. Point at a token for what each edit does to it."""
+
+JOINT = """\
+Does the clamp unlock memory, or does it add style? A model that never saw the text can only gain style; what a model
+that saw it gains beyond that, <b>unlocked</b>, is memory. C1 and F compare with the model without the text under the
+same clamp and after the same context."""
+
+CONTEXT = """\
+How much text of before the target would the model have to read to write the target itself? Points are the target’s mean
+loss after contexts of each length with 95 % intervals, dots single draws of contexts, the line the law
+L∞ + A·C<sup>−β</sup>, dashed on the shaded ground beyond what was measured. The target is reproduced where that meets
+L*. Where the law levels off above it no length is enough: P(C* = ∞) is part of the answer, and no length stands here
+without its status. Placebos say how much of the fall any text of that length would give."""
+
 UNMEASURED = "No run has been measured for:"
 
 FAILED = "A figure could not be drawn; the tables are complete."

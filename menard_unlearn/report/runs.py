@@ -20,15 +20,15 @@ OPENED_AT_MOST = 12
 
 def counted(study: Study) -> str:
     """`3 finished` and `1 failed` as HTML, whatever is not finished on a ground of its own."""
-    found = Counter(run.state.name for run in study.runs)
+    found = Counter(run.state.name for run in study.all_runs)
     words = {name: f"{found[name]} {name}" for name in STATES if found[name]}
     return " ".join(f"<span>{word}</span>" if name == FINISHED else mark(word, name) for name, word in words.items())
 
 
 def runs_table(study: Study) -> str:
     """The tables, and what the states say."""
-    open_ones = [run for run in study.runs if run.state.name != FINISHED]
-    done = [run for run in study.runs if run.state.name == FINISHED]
+    open_ones = [run for run in study.all_runs if run.state.name != FINISHED]
+    done = [run for run in study.all_runs if run.state.name == FINISHED]
     shown = _table("Runs that are not finished", study, open_ones) if open_ones else ""
     if done:
         listed = _table("Finished runs", study, done)

@@ -43,7 +43,7 @@ class State:
 def state_of(run: RunDir, config: Mapping[str, Any], history: list[dict[str, Any]], *, is_reference: bool) -> State:
     """The state of a run; reads its directory and changes nothing. References are finished by whatever stage."""
     manifests = [found for stage in _stages(run) if (found := run.manifest(stage)) is not None]
-    steps = (config.get("trainer") or {}).get("max_steps")
+    steps = _planned(config)
     step = next((row["step"] for row in reversed(history) if "step" in row), None)
     if manifests and (is_reference or config.get("stage", manifests[0]["stage"]) in _stages(run)):
         ended = max(manifest["finished_at"] for manifest in manifests)
@@ -56,6 +56,12 @@ def state_of(run: RunDir, config: Mapping[str, Any], history: list[dict[str, Any
         where = ", ".join(filter(None, (failure["host"], failure["job"] and f"job {failure['job']}")))
         return State(FAILED, step, steps, failure["at"], where or None, why, failure["log"])
     return State(BEGUN if run.path.is_dir() else PLANNED, step, steps, None, None, None, None)
+
+
+def _planned(config: Mapping[str, Any]) -> int | None:
+    """Steps of the training of a model, or of an autoencoder; of one that is only loaded there are none."""
+    trainer, sae = config.get("trainer") or {}, config.get("sae") or {}
+    return trainer.get("max_steps", sae.get("steps"))
 
 
 def _stages(run: RunDir) -> list[str]:

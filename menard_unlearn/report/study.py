@@ -88,6 +88,8 @@ class Study:
     places: tuple[Path, ...]
     """Folders as they were given."""
     runs: tuple[Run, ...]
+    asides: tuple[Run, ...]
+    """Runs that ask something else of a model (`summary.ASIDES`), the newest first: no rows of any table of methods."""
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -98,9 +100,15 @@ class Study:
         """The runs of a group, by seed."""
         return tuple(run for run in self.runs if run.group == group)
 
+    @property
+    def all_runs(self) -> tuple[Run, ...]:
+        """Those of the study and the asides."""
+        return (*self.runs, *self.asides)
+
     def beside(self, runs: Sequence[Run], methods: Iterable[str]) -> list[Run]:
         """The first reference of each name out of the study to which the first of these runs belongs."""
-        own = [run for run in self.runs if run.study == (runs or self.runs)[0].study]
+        studies = [run.study for run in runs or self.runs][:1]
+        own = [run for run in self.runs if run.study in studies]
         found = (next((run for run in own if run.method == method), None) for method in methods)
         return [run for run in found if run is not None]
 
@@ -115,8 +123,9 @@ class Study:
         return len({run.seed for run in self.runs if not run.is_reference}) > 1
 
     def setting(self, *path: str) -> str | None:
-        """A configuration value of the methods' runs as text, joined where they differ; None where none has it."""
-        values = settings([run for run in self.runs if not run.is_reference] or self.runs, path)
+        """A configuration value of the methods' runs as text, joined where they differ; None where none has it. A study
+        without runs of methods has its references', and one without these its asides'."""
+        values = settings([run for run in self.runs if not run.is_reference] or self.runs or self.asides, path)
         more = f" and {len(values) - 3} more" if len(values) > 4 else ""
         return ", ".join(values[:3] if more else values) + more if values else None
 

@@ -12,11 +12,17 @@ from typing import Any
 
 from menard_unlearn.evaluation.summary import summarise
 from menard_unlearn.files import digest_file
-from menard_unlearn.report.heatmap import standalone
+from menard_unlearn.report import effects, heatmap
 from menard_unlearn.run import RunDir
 from menard_unlearn.tracking.results import log_delta, log_results
 from menard_unlearn.tracking.tracker import Tracker
 from menard_unlearn.training.checkpoints import DELTA, Checkpoint, Checkpoints
+
+PAGES = {
+    "target_tokens": ("eval/target_tokens", heatmap.standalone),
+    "feature_tokens": ("features/target_tokens", effects.standalone),
+}
+"""File of an evaluation → the name of its map, and what draws it."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +42,13 @@ class RunTracking:
         """Everything that the run's evaluation left, and its delta."""
         paths = sorted(self.run.evaluation_dir.glob("*.json"))
         found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
-        tokens = found.get("target_tokens")
         if "harness" in found:
             found["harness"] = _figures(found["harness"])
         log_results(
             self.tracker,
             summary_row=summarise(self.run.path),
-            bins=found["curve"]["bins"],
-            heat_map=None if tokens is None else standalone(tokens),
+            bins=found["curve"]["bins"] if "curve" in found else (),
+            pages={key: drawn(found[name]) for name, (key, drawn) in PAGES.items() if name in found},
             found=found,
         )
         if self.run.delta_path.is_file():

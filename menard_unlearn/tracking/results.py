@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from menard_unlearn.tracking.result_tables import result_tables
 from menard_unlearn.tracking.tracker import Tracker, Value
 
 PLACES = frozenset({"run", "run_dir"})
@@ -17,18 +18,18 @@ def log_results(
     *,
     summary_row: Mapping[str, Value],
     bins: Sequence[Mapping[str, Value]],
-    heat_map: str | None,
+    pages: Mapping[str, str],
     found: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """Log what an evaluation found: flat scalars, the curve by year twice over, and the token heat map.
+    """Log what an evaluation found: flat scalars, the curve by year twice over, tables, and heat maps.
 
     Args:
         tracker: the run's.
         summary_row: the run's object of summary.json.
         bins: the bins of evaluation/curve.json, each with `year`.
-        heat_map: HTML of the target's tokens, without words unless the target is published; None where none was made.
+        pages: HTML by its name: maps of the target's tokens, without words unless the target is published.
         found: what each file of evaluation/ holds, by its name. Its numbers, texts and nested objects of such become
-            `<name>/<key>/…`; lists are left to the files.
+            `<name>/<key>/…`, some lists tables (`result_tables`); other lists are left to the files.
     """
     if bins:
         columns = sorted({key for row in bins for key in row} - {"year"})
@@ -38,8 +39,10 @@ def log_results(
         measured = {f"curve/{key}": value for key, value in row.items() if isinstance(value, int | float)}
         measured.pop("curve/year", None)
         tracker.log({"eval/year": row["year"], **measured})
-    if heat_map is not None:
-        tracker.html("eval/target_tokens", heat_map)
+    for key, page in pages.items():
+        tracker.html(key, page)
+    for table in result_tables(found):
+        tracker.table(table.key, table.columns, table.rows)
     tracker.summary({f"final/{key}": value for key, value in summary_row.items() if key not in PLACES})
     tracker.summary({key: value for name, content in found.items() for key, value in _flat(name, content)})
 

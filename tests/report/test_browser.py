@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from browser import CHROMIUM, Browser, browser
+from made_asides import write_asides
 from synthetic import write_run, write_study
 
 from menard_unlearn.report.page import build_page
@@ -30,6 +31,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study")
     write_study(folder, seeds=2, published=True, n_tokens=400)
+    write_asides(folder, published=True, n_tokens=300)
     failed = write_run(folder, "npo", 7, True, 5)
     (failed / "unlearn.manifest.json").unlink()
     failure = {"error": "a long reason " * 20, "kind": "Failure", "at": "2001-02-03T04:05:06Z"}
@@ -161,6 +163,21 @@ def test_pointing_at_a_token_tells_every_model_of_it(shown: Browser, page: Path)
     assert shown.value("[...document.querySelectorAll('.map .at')].every(it => it.dataset.t === '16')")
     shown.point(2, 2)
     assert shown.value("document.querySelector('.tip').hidden")
+
+
+def test_pointing_at_an_edited_token_tells_every_edit_of_it(shown: Browser, page: Path) -> None:
+    shown.open(page)
+    shown.show("#effect-0")
+    shown.wait("document.querySelectorAll('#effect-0 i').length === 300")
+    x, y = shown.value(
+        "(box => [box.x + 4, box.y + 4])(document.querySelector('#effect-0 i:nth-child(2)').getBoundingClientRect())"
+    )
+    shown.point(x, y)
+    told = shown.value("document.querySelector('.tip').textContent")
+    assert told.startswith("token 2as it is") and "feature 17rank" in told and "random controls, mostchange +" in told
+    assert shown.value("document.querySelectorAll('.map .at').length") == 1, "maps of models are not of this kind"
+    underlined = "[...document.querySelectorAll('#effect-0 i')].map(it => Number(it.classList.contains('up'))).join('')"
+    assert shown.value(underlined) == shown.value("page.data.maps.find(it => it.id === 'effect-0').helped")
 
 
 @pytest.mark.parametrize("width", [320, 768])

@@ -24,7 +24,12 @@ CONFIG = WandbTracking(
     directory=None,
     finish_timeout=5.0,
 )
-FOUND = {"surprisal": {"level": 2.5, "years": [{"year": 1900}]}, "generation": {"fluency": {"n_texts": 3, "x": None}}}
+JOINT = [{"model": "base", "clamp": "none", "gain": None}, {"model": "base", "clamp": "feature", "gain": 0.5}]
+FOUND = {
+    "surprisal": {"level": 2.5, "years": [{"year": 1900}]},
+    "generation": {"fluency": {"n_texts": 3, "x": None}},
+    "joint": {"k": 0.5, "rows": JOINT},
+}
 BINS = [
     {"year": 1930, "width": 5, "n": 40, "recall": 0.9, "low": 0.8, "high": 0.95},
     {"year": 1940, "width": 5, "n": 40, "recall": 0.1, "low": 0.05, "high": 0.2},
@@ -65,7 +70,9 @@ def crash_then_whole(folder: Path) -> None:
         tracker.log({"step": 9, "eval/forget_recall": 0.25})
         measured = {"cutoff_status": "pinned", "cutoff_year": 1939.5, "forget_auc": None}
         summary = {"method": "npo", "run": "npo-s0-0002", "run_dir": "/x", **measured}
-        log_results(tracker, summary_row=summary, bins=BINS, heat_map="<p>ranks only</p>", found=FOUND)
+        log_results(
+            tracker, summary_row=summary, bins=BINS, pages={"eval/target_tokens": "<p>ranks only</p>"}, found=FOUND
+        )
         for name, size in (("small", 100), ("large", 5000)):
             delta = folder / f"{name}.safetensors"
             delta.write_bytes(b"0" * size)

@@ -89,6 +89,9 @@ def test_results_are_charts_tables_and_flat_scalars(two_runs: list[OfflineRun]) 
     assert final == {"final/method": "npo", "final/cutoff_status": "pinned", "final/cutoff_year": 1939.5}
     assert whole.summary["surprisal/level"] == 2.5 and whole.summary["generation/fluency/n_texts"] == 3
     assert not [key for key in whole.summary if key.startswith(("surprisal/years", "generation/fluency/x"))]
+    table = json.loads(whole.media("joint/table"))
+    assert table["columns"] == ["model", "clamp", "gain"]
+    assert table["data"] == [["base", "none", None], ["base", "feature", 0.5]]
 
 
 def test_delta_is_an_artifact_up_to_a_size(two_runs: list[OfflineRun]) -> None:
@@ -102,10 +105,12 @@ def test_delta_is_an_artifact_up_to_a_size(two_runs: list[OfflineRun]) -> None:
 
 
 def test_what_a_sync_will_need_lies_with_the_study(two_runs: list[OfflineRun]) -> None:
-    (table,) = [artifact for artifact in two_runs[1].artifacts if artifact["type"] == "run_table"]
-    (file,) = table["manifest"]["contents"]
-    assert Path(file["local_path"]).is_relative_to(two_runs[1].folder.parent)
-    assert Path(file["local_path"]).is_file()
+    tables = [artifact for artifact in two_runs[1].artifacts if artifact["type"] == "run_table"]
+    assert len(tables) == 2
+    for table in tables:
+        (file,) = table["manifest"]["contents"]
+        assert Path(file["local_path"]).is_relative_to(two_runs[1].folder.parent)
+        assert Path(file["local_path"]).is_file()
 
 
 def test_sigterm_finishes_the_run(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@
 
   const build = (place) => {
     const number = places.indexOf(place);
-    const { classes, text } = maps[number];
+    const { classes, text, kind = "h", helped = "" } = maps[number];
     const words = text === null ? null : texts[text];
     cells[number] = [...classes].map((step, at) => {
       const cell = document.createElement("i");
-      cell.className = `h${step}`;
+      cell.className = helped[at] === "1" ? `${kind}${step} up` : `${kind}${step}`;
       cell.dataset.t = at;
       if (words) cell.textContent = words[at].replaceAll("\n", "↵\n");
       return cell;
@@ -21,7 +21,7 @@
 
   // Maps are of one text where they have as many tokens: those that are not published have no more to tell them by.
   const alike = (number) => maps.flatMap((map, other) =>
-    map.text === maps[number].text && map.classes.length === maps[number].classes.length ? [other] : []);
+    map.kind === maps[number].kind && map.text === maps[number].text && map.classes.length === maps[number].classes.length ? [other] : []);
 
   const tip = document.createElement("div");
   tip.className = "tip";
@@ -32,16 +32,22 @@
     document.querySelectorAll(".map .at").forEach((cell) => cell.classList.remove("at"));
     tip.hidden = true;
   };
+  const signed = (number) => number.toFixed(2).replace("-", "−");
+  const figures = ({ ranks, logprobs, changes }, at) => (changes
+    ? ["", `change ${changes[at] > 0 ? "+" : ""}${signed(changes[at])}`]
+    : [`rank ${ranks[at]}`, `log-prob ${signed(logprobs[at])}`]);
+  // Of an edited model's map what each edit does; of others every model that is shown.
+  const rows = (number) => {
+    if (maps[number].told) return maps[number].told.map((row, place) => [row, place === 1]);
+    const shown = alike(number).filter((other) => !places[other].closest("[hidden]"));
+    return (shown.length > 12 ? [number] : shown).map((other) => [maps[other], other === number]);
+  };
   const told = (number, at) => {
     const table = document.createElement("table");
-    const shown = alike(number).filter((other) => !places[other].closest("[hidden]"));
-    for (const other of shown.length > 12 ? [number] : shown) {
-      const row = table.insertRow();
-      if (other === number) row.className = "own";
-      const { name, ranks, logprobs } = maps[other];
-      for (const text of [name, `rank ${ranks[at]}`, `log-prob ${logprobs[at].toFixed(2).replace("-", "−")}`]) {
-        row.insertCell().textContent = text;
-      }
+    for (const [row, isOwn] of rows(number)) {
+      const line = table.insertRow();
+      if (isOwn) line.className = "own";
+      for (const text of [row.name, ...figures(row, at)]) line.insertCell().textContent = text;
     }
     tip.replaceChildren(`token ${at + 1}`, table);
   };
