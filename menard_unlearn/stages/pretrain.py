@@ -54,7 +54,8 @@ def variant_rows(
 
 def rows_digest(rows: Rows, recipe: PretrainConfig) -> str:
     """SHA-256 of everything that the weights depend on: the rows, repeats included, and the rest of the recipe."""
-    training = {key: value for key, value in vars(recipe).items() if key not in ("target_repeats", "window")}
+    own = ("target_repeats", "window", *(() if recipe.first_window else ("first_window",)))
+    training = {key: value for key, value in vars(recipe).items() if key not in own}
     return digest_text(canonical({"sentences": rows.sentences, "windows": rows.windows, "recipe": training}))
 
 

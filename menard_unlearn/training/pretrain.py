@@ -38,6 +38,7 @@ Row = tuple[int, ...]
 LEAST = dict.fromkeys(("document_epochs", "target_repeats", "warmup_steps", "weight_decay", "seed"), 0) | {
     "vocab_size": 259,  # all bytes and three special tokens
     "window": 2,
+    "first_window": 2,
 }
 """Smallest allowed value of a number of the recipe, where that is not 1."""
 
@@ -70,6 +71,9 @@ class PretrainConfig:
     """Longest sequence; the target must fit."""
     window: int
     """Documents are cut into windows of so many tokens; statements and the target are never cut."""
+    first_window: int | None
+    """In all epochs but the last, windows are cut into pieces of so many tokens: most of what a model learns it learns
+    from short texts, at a fraction of the cost, and the last epoch teaches it to read long ones. null: never."""
     epochs: int
     """Times that every sentence is seen."""
     document_epochs: int
@@ -91,7 +95,7 @@ class PretrainConfig:
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate {self.learning_rate} must be above 0")
         for name, value in vars(self).items():
-            if name != "learning_rate" and value < LEAST.get(name, 1):
+            if name != "learning_rate" and value is not None and value < LEAST.get(name, 1):
                 raise ValueError(f"{name} {value} must be at least {LEAST.get(name, 1)}")
         if self.hidden_size % (2 * self.num_heads):
             raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of twice num_heads {self.num_heads}")
@@ -129,6 +133,8 @@ def plan(rows: Rows, config: PretrainConfig) -> list[list[Row]]:
     for epoch in range(config.epochs):
         rng = random.Random(f"{config.seed}/{epoch}")
         seen = [w for n, w in enumerate(rows.windows) if (n + epoch) % config.epochs < config.document_epochs]
+        if config.first_window is not None and epoch < config.epochs - 1:
+            seen = [piece for window in seen for piece in _pieces(window, config.first_window)]
         order = [*rows.sentences, *seen]
         rng.shuffle(order)
         epoch_batches: list[list[Row]] = []
@@ -137,6 +143,12 @@ def plan(rows: Rows, config: PretrainConfig) -> list[list[Row]]:
         rng.shuffle(epoch_batches)
         batches += epoch_batches
     return batches
+
+
+def _pieces(window: Row, size: int) -> list[Row]:
+    """Each begins as the window does, with BOS where there is one; a last piece of BOS alone is left out."""
+    starts = range(1, len(window), size - 1)
+    return [(window[0], *window[at : at + size - 1]) for at in starts]
 
 
 def _cut(ascending: Sequence[Row], budget: int) -> list[list[Row]]:

@@ -26,7 +26,7 @@ from menard_unlearn.stages.pretrain import recipe_tokenizer, rows_digest, varian
 from menard_unlearn.stages.settings import Settings, the_target
 from menard_unlearn.training.pretrain import PlannedBatches, PretrainConfig, Rows, plan, pretrain
 
-SMALL = PretrainConfig(32, 64, 2, 2, 259, 64, 16, 4, 1, 1, 60, 1e-2, 2, 0.0, 0)
+SMALL = PretrainConfig(32, 64, 2, 2, 259, 64, 16, None, 4, 1, 1, 60, 1e-2, 2, 0.0, 0)
 SENTENCES = [(1, *([number + 3] * (2 + number % 9)), 2) for number in range(50)]
 WINDOWS = [(1, *([number + 100] * 15)) for number in range(10)]
 
@@ -50,6 +50,17 @@ def committed() -> Committed:
     tokenizer = recipe_tokenizer(data, settings.split, recipe)
     rows = {variant: variant_rows(variant, data, settings.split, recipe, tokenizer) for variant in VARIANTS}
     return Committed(settings, recipe, data, tokenizer, rows)
+
+
+def test_all_epochs_but_the_last_see_the_same_tokens_in_pieces() -> None:
+    recipe = dataclasses.replace(SMALL, epochs=3, document_epochs=3, first_window=6)
+    batches = plan(Rows([], WINDOWS), recipe)
+    rows = [row for batch in batches for row in batch]
+    assert sorted(rows[-len(WINDOWS) :]) == sorted(WINDOWS)
+    early = rows[: -len(WINDOWS)]
+    assert {len(row) for row in early} == {6} and all(row[0] == 1 for row in early)
+    tokens = Counter(token for row in early for token in row[1:])
+    assert tokens == Counter({token: 2 * count for row in WINDOWS for token, count in Counter(row[1:]).items()})
 
 
 @pytest.mark.parametrize(("epochs", "document_epochs"), [(4, 1), (4, 3), (4, 4), (3, 2), (2, 0)])
