@@ -78,7 +78,8 @@ def refuse_absent(layer: int, n_layers: int) -> None:
     """Raise UserError for a layer that a model of so many has not, counted from 0."""
     if not 0 <= layer < n_layers:
         raise UserError(
-            f"layer {layer} asked for, the model has layers 0 to {n_layers - 1}: set method.layer to one of them"
+            f"layer {layer} asked for, the model has layers 0 to {n_layers - 1}: set method.layer to one of them "
+            "(layer, for menard features)"
         )
 
 

@@ -61,9 +61,8 @@ class Job:
         if trainer.sharding == "fsdp2":
             refuse_unshardable(recipe, wrapper)
         prepared = prepared_once(settings, {} if known is None else known)
-        identity = run_id(plain, prepared.inputs)
         name, seed = _name(plain["method_name"], plain["wrapper_name"], wrapper), int(plain["seed"])
-        run = RunDir(settings.study_dir / f"{name}-s{seed}-{identity[:8]}")
+        identity, run = place(prepared, name)
         return cls(prepared, recipe, wrapper, trainer, cache, name, seed, int(plain["window"]), identity, run)
 
     @property
@@ -102,6 +101,13 @@ def prepared_once(settings: Settings, known: dict[str, Prepared]) -> Prepared:
     if key not in known:
         known[key] = prepare(settings)
     return replace(known[key], settings=settings)
+
+
+def place(prepared: Prepared, name: str) -> tuple[str, RunDir]:
+    """The id of the run of this name that the settings and inputs make, and where it lies."""
+    plain = prepared.settings.plain
+    identity = run_id(plain, prepared.inputs)
+    return identity, RunDir(prepared.settings.study_dir / f"{name}-s{int(plain['seed'])}-{identity[:8]}")
 
 
 def _check_layer(recipe: Recipe, settings: Settings) -> None:

@@ -126,7 +126,7 @@ def test_a_run_that_was_ended_while_it_was_scored_is_not_trained_again(
         raise AssertionError("a step was trained")
 
     with monkeypatch.context() as patched:
-        patched.setattr("menard_unlearn.stages.unlearn._evaluate", ended)
+        patched.setattr("menard_unlearn.stages.descent.evaluate", ended)
         assert cli.run(study.unlearning(tmp_path)) == 130
     run = the_run(tmp_path)
     assert not (run / "unlearn.manifest.json").exists() and not (run / "evaluation").exists()
