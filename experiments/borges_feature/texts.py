@@ -88,7 +88,8 @@ def main() -> None:
             name = re.sub(r"\W+", "-", f"{book['year']} {book['author']} {work}").lower().strip("-") + ".txt"
             kept = passage(paragraphs(whole), OWN_BYTES if own else OTHER_BYTES, name)
             (arguments.to / "works" / name).write_text(kept + "\n", encoding="utf-8")
-            rows.append({"file": f"works/{name}", "year": book["year"], "date": "", "author": book["author"], "work": work})
+            row = {"file": f"works/{name}", "year": book["year"], "date": "", "author": book["author"], "work": work}
+            rows.append(row)
     with (arguments.to / "manifest.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()

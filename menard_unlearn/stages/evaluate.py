@@ -29,6 +29,7 @@ from menard_unlearn.stages.logging import track
 from menard_unlearn.stages.measure import judge, score
 from menard_unlearn.stages.references import EVALUATION_KEYS, INPUTS, base_run, references, shared_parameters
 from menard_unlearn.stages.settings import Prepared, Settings, prepare, refuse_unfit
+from menard_unlearn.stages.starts import STAGES
 from menard_unlearn.stages.table import print_table
 
 
@@ -138,7 +139,7 @@ def _beside(settings: Settings, source: ModelSource) -> Path:
 def _of_the_runs_study(settings: Settings, run: RunDir) -> Settings:
     """The settings with the study in which the run lies: its base and gold are there."""
     run.read_config()  # refuses what is no run directory
-    if not run.finished("unlearn"):
+    if not any(run.finished(stage) for stage in STAGES):
         raise UserError(f"run={run.path} is not finished: the command that began it resumes it (see menard status)")
     study_dir = run.path.resolve().parent
     return replace(settings, plain={**settings.plain, "runs_dir": str(study_dir.parent), "study": study_dir.name})

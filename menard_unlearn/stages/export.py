@@ -12,6 +12,7 @@ from menard_unlearn.errors import UserError
 from menard_unlearn.models.delta import apply_delta, load_delta
 from menard_unlearn.models.load import ModelSource, load
 from menard_unlearn.run import RunDir
+from menard_unlearn.stages.starts import STAGES
 
 
 def main(cfg: DictConfig) -> None:
@@ -21,7 +22,7 @@ def main(cfg: DictConfig) -> None:
     if to.exists() and not (to.is_dir() and not any(to.iterdir())):
         raise UserError(f"to={to} exists and is not an empty folder: name another, or empty it")
     source = build(run.read_config()["model"], ModelSource)
-    if not run.finished("unlearn"):
+    if not any(run.finished(stage) for stage in STAGES):
         raise UserError(f"run={run.path} is not finished: the command that began it resumes it (see menard status)")
     delta = load_delta(run.delta_path)
     base = load(source)

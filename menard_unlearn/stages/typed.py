@@ -20,7 +20,7 @@ from menard_unlearn.errors import UserError
 from menard_unlearn.files import canonical
 from menard_unlearn.run import RunDir
 
-CHOICES = {"method": "method_name", "wrapper": "wrapper_name"}
+CHOICES = {"method": "method_name", "wrapper": "wrapper_name", "tuning": "tuning_name"}
 """Hydra group → the key that says what was chosen of it."""
 
 BARE, WORDS = re.compile(r"[A-Za-z_][\w./-]*"), ("null", "true", "false", "nan", "inf")

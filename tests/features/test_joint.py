@@ -30,8 +30,8 @@ def config():
 def rows_of(config, effects, noise=0.01, n=500):
     """Rows of a base and its OUT under none and feature, with `effects` = (IN's gain, OUT's gain) a token."""
     rng = np.random.default_rng(0)
-    plain = {"base": rng.normal(-0.5, noise, n), OUT: rng.normal(-3, noise, n)}
-    gain = dict(zip(("base", OUT), effects, strict=True))
+    plain: dict[str, np.ndarray] = {"base": rng.normal(-0.5, noise, n), OUT: rng.normal(-3, noise, n)}
+    gain: dict[str, float] = {"base": effects[0], OUT: effects[1]}
     cells = [cell(model, PLAIN, plain[model]) for model in plain]
     cells += [cell(model, "feature", plain[model] + rng.normal(gain[model], noise, n)) for model in plain]
     return {(row["model"], row["clamp"]): row for row in table(cells, None, config)}
@@ -77,7 +77,7 @@ def test_a_block_mean_covers_the_truth_and_few_blocks_give_no_interval():
     for _ in range(200):
         values = np.repeat(rng.normal(0.1, 1, 40), 50) + rng.normal(0, 0.1, 2000)  # blocks rise and fall together
         mean = block_mean(values, block=50, replicates=400, seed=0)
-        hits += mean.low <= 0.1 <= mean.high
+        hits += mean.low is not None and mean.high is not None and mean.low <= 0.1 <= mean.high
     assert 175 <= hits <= 199
     few = block_mean(np.ones(199), block=50, replicates=10, seed=0)
     assert few == Mean(1.0, None, None)

@@ -16,6 +16,7 @@ from menard_unlearn import cli
 from menard_unlearn.compose import compose
 from menard_unlearn.config import to_plain
 from menard_unlearn.models.delta import Adapters, apply_delta, load_delta
+from menard_unlearn.models.load import ModelSource, load
 from menard_unlearn.run import RunDir
 from menard_unlearn.stages.starts import against_base
 from menard_unlearn.stages.typed import typed
@@ -103,8 +104,20 @@ def test_the_same_command_again_does_nothing_and_status_knows_its_runs(
 
 def test_the_command_that_resumes_a_run_names_its_arm(tmp_path: Path) -> None:
     run = RunDir(tmp_path / "s" / "finetune_target-s0-01234567")
-    run.write_config(to_plain(compose("finetune", ["arm=target"])))
-    assert typed(run) == "menard finetune study=default arm=target"
+    run.write_config(to_plain(compose("finetune", ["arm=target", "tuning=lora"])))
+    assert typed(run) == "menard finetune study=default tuning=lora arm=target"
+
+
+def test_later_stages_take_a_tuned_run_as_any_other(study: Study, arms: Path, tmp_path: Path) -> None:
+    shutil.copytree(arms, tmp_path / "runs")
+    run = the_run(tmp_path / "runs", "finetune_target")
+    before = read(run / "evaluation/reproduction.json")["nats"]
+    assert cli.run(study.evaluating(tmp_path / "runs", run=run)) == 0
+    assert read(run / "evaluation/reproduction.json")["nats"] == pytest.approx(before, abs=1e-6)
+    assert cli.run(["export", f"run={run}", f"to={tmp_path / 'model'}"]) == 0
+    source = ModelSource("tiny", str(tmp_path / "model"), None, None, None, "float32", None, None)
+    exported, delta = dict(load(source).model.named_parameters()), load_delta(run / "delta.safetensors")
+    assert all(torch.equal(exported[name].cpu(), tensor) for name, tensor in delta.tensors.items())
 
 
 def test_seeds_share_the_text_that_the_model_wrote_and_a_stopped_run_ends_in_the_same_bits(

@@ -51,8 +51,8 @@ def do(job: FeaturesJob) -> None:
         special = special_ids(loaded.model, loaded.tokenizer)
         items = _items(job)
         guardrail = fit_guardrail(loaded.model, sae, items["forget"], items["retain"], special, job.guardrail)
-        held = [items[f"heldout_{side}"] or items[side] for side in ("forget", "retain")]
-        figures = measure_guardrail(loaded.model, sae, guardrail, *held, special, job.guardrail.batch_size)
+        forget, retain = (items[f"heldout_{side}"] or items[side] for side in ("forget", "retain"))
+        figures = measure_guardrail(loaded.model, sae, guardrail, forget, retain, special, job.guardrail.batch_size)
         write_json(run.evaluation_dir / "guardrail.json", figures)
         print(
             f"{len(guardrail.features)} features guarded, threshold {guardrail.tau:.3f}: clamps "
