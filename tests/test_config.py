@@ -163,6 +163,6 @@ def test_every_choice_of_every_group_composes_into_objects(choice: str):
     assert to_plain(cfg)["method_name"] == (name if group == "method" else "rmu")
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "evaluate"])
+@pytest.mark.parametrize("stage", ["pretrain", "evaluate", "finetune", "features", "context"])
 def test_the_other_stages_compose(stage: str):
     assert to_plain(compose(stage, []))["stage"] == stage
