@@ -20,7 +20,7 @@ from menard_unlearn.corpus.batches import TokenItem
 from menard_unlearn.corpus.encoding import beginning
 from menard_unlearn.errors import UserError
 from menard_unlearn.evaluation.generation import GenerationConfig, write
-from menard_unlearn.evaluation.tokens import context_length, pad_id
+from menard_unlearn.evaluation.tokens import pad_id
 from menard_unlearn.features.steering import Intervention, applied
 from menard_unlearn.models.scores import score
 
@@ -59,9 +59,9 @@ class OpeningsConfig:
         """The same as the sampler names it; `min_words` is of rates that nobody asks for here."""
         return GenerationConfig(self.prompts, self.samples, self.new_tokens, self.temperature, 1, self.seed)
 
-    def refuse_unfit(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Raise UserError where the model's context cannot hold an opening and its continuation."""
-        longest, limit = max(map(len, opened(tokenizer, self.prompts))), context_length(model)
+    def refuse_unfit(self, limit: int | None, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Raise UserError where a context of `limit` tokens cannot hold an opening and its continuation."""
+        longest = max(map(len, opened(tokenizer, self.prompts)))
         if limit is not None and longest + self.new_tokens > limit:
             raise UserError(
                 f"an opening has {longest} tokens, its continuation up to {self.new_tokens}, "

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from menard_unlearn.corpus.batches import TokenItem
 from menard_unlearn.errors import UserError
 from menard_unlearn.evaluation.encoded import encode_target, in_context
-from menard_unlearn.evaluation.tokens import pad_id
+from menard_unlearn.evaluation.tokens import context_length, pad_id
 from menard_unlearn.features.coherence import coherence
 from menard_unlearn.features.dose_config import DoseConfig, DoseTexts
 from menard_unlearn.features.dose_effects import MIN_BLOCKS, Effect, Floats, Replicates
@@ -54,7 +54,7 @@ class Bench:
         for name in ("controls", "own", "other"):
             if not getattr(self.texts, name):
                 raise UserError(f"a dose-response needs {name} texts, there is none: give more works or authors")
-        self.config.openings.refuse_unfit(self.model, self.tokenizer)
+        self.config.openings.refuse_unfit(context_length(self.model), self.tokenizer)
         _ = self._windows
 
     def doses(self, random: Sequence[int]) -> Iterator[tuple[Intervention, float]]:

@@ -29,6 +29,7 @@ from menard_unlearn.features.clamp import added
 from menard_unlearn.features.hooks import Positions
 from menard_unlearn.features.sae import Sae
 from menard_unlearn.features.steering import UNMEASURED, Intervention
+from menard_unlearn.models.edited import edits_hold
 
 FOREIGN = (
     "the key-value cache holds tokens that the guardrail has not seen: "
@@ -111,11 +112,13 @@ class RunningGuard:
 
         def before(_module: nn.Module, _args: Any, kwargs: dict[str, Any]) -> None:
             cache = kwargs.get("past_key_values")
-            if cache is not None and cache.get_seq_length():
+            if edits_hold(model) and cache is not None and cache.get_seq_length():
                 order_B = _rows_again(last_key(cache), self._last_key_BE)
                 self._n_active_B, self._n_kept_B = self._n_active_B[order_B], self._n_kept_B[order_B]
 
         def after(_module: nn.Module, _args: Any, output: Any) -> None:
+            if not edits_hold(model):
+                return
             cache = getattr(output, "past_key_values", None)
             self._last_key_BE = None if cache is None else last_key(cache)
 

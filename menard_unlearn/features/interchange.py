@@ -59,12 +59,13 @@ def save_sae(sae: Sae, folder: Path) -> None:
             "hook_name": f"blocks.{sae.layer}.{PLAIN}",
         },
     }
-    (folder / SCALE).unlink(missing_ok=True)  # of what was here before
+    for name in (CONFIG, SCALE):
+        (folder / name).unlink(missing_ok=True)  # of what was here before
     write(folder / WEIGHTS, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
-    write_json(folder / CONFIG, config)
     if sae.max_F is not None:
         bound = {"weights_sha256": digest_file(folder / WEIGHTS)}
         write(folder / SCALE, save({"max": sae.max_F.contiguous()}, metadata=bound))
+    write_json(folder / CONFIG, config)  # last: a folder that holds it holds all
 
 
 def load_sae(folder: Path) -> Sae:

@@ -54,7 +54,7 @@ def pooled(
     one that consists of special tokens.
     """
     sae = fitted(model, sae)
-    _refuse_long(model, pieces)
+    refuse_long(pieces, context_length(model))
     _refuse_special(pieces, special)
     device = next(model.parameters()).device
     special_N = torch.tensor(sorted(special), dtype=torch.long, device=device)
@@ -81,8 +81,9 @@ def _pool(sae: Sae, hidden_ND: Tensor) -> tuple[NDArray[np.float32], NDArray[np.
     return mean_F.float().cpu().numpy(), active_F.float().cpu().numpy()
 
 
-def _refuse_long(model: PreTrainedModel, pieces: Pieces) -> None:
-    context, longest = context_length(model), max(len(piece.item.ids) for piece in pieces.every)
+def refuse_long(pieces: Pieces, context: int | None) -> None:
+    """Raise UserError for pieces that a model of this context, in tokens, does not hold; None sets no limit."""
+    longest = max(len(piece.item.ids) for piece in pieces.every)
     if context is not None and longest > context:
         raise UserError(
             f"pieces have up to {longest} tokens, the model's window holds {context}: lower ranking.pieces.tokens"

@@ -123,6 +123,13 @@ class Sae:
                 f"it was made for {self.model_name or 'another model'}"
             )
 
+    def refuse_other_layer(self, asked: int | None) -> None:
+        """Raise UserError where it reads another layer than the one asked for; None asks for none."""
+        if asked is not None and asked != self.layer:
+            raise UserError(
+                f"layer={asked} asked for, the SAE reads layer {self.layer}: set layer={self.layer} or layer=null"
+            )
+
     @property
     def _k(self) -> int:
         if self.k is None:  # checked when it was made

@@ -33,7 +33,7 @@ from menard_unlearn.stages.settings import Prepared, Settings
 
 STAGE = "context"
 IDENTITY_KEYS = ("corpus", "split", "wording", "target", "context", "seed")
-"""What the figures depend on, beside the contents of data and models."""
+"""What the figures depend on, beside the contents of data and models and the dtype of these."""
 SCORES = "context_tokens.npz"
 
 
@@ -69,7 +69,8 @@ class Work:
         inputs |= {name: identity(source) for name, source in models.items()}
         if config.documents.quotations is not None:
             inputs["quotations"] = digest_file(config.documents.quotations)
-        found = run_id({key: settings.plain[key] for key in IDENTITY_KEYS}, inputs)
+        decisive = {key: settings.plain[key] for key in IDENTITY_KEYS} | {"dtype": settings.model.dtype}
+        found = run_id(decisive, inputs)
         about = {**about, "left_out": [*left_out, *about["left_out"]]}
         return cls(prepared, config, models, plan, about, inputs, found)
 

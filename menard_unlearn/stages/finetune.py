@@ -64,7 +64,9 @@ class TuningJob(Job):
             works = OwnWorks((Document(TARGET_ID, prepared.target.whole, None, TARGET_ID),), ())
         prepared = replace(prepared, inputs={**prepared.inputs, **inputs})
         name = f"finetune_{arm.name}" + ("" if start is None else f"_after_{start.method}")
-        identity, run = place(prepared, name)
+        # by what the run left: its path may be written in many ways
+        told = {**plain, "run": None if start is None else start.digest}
+        identity, run = place(replace(prepared, settings=replace(settings, plain=told)), name)
         common = (prepared, Relearn(), None, trainer, cache, name, int(plain["seed"]), int(plain["window"]))
         return cls(*common, identity, run, arm, works, start)
 

@@ -37,6 +37,8 @@ from menard_unlearn.statistics.floor_law import Fits, Form, fit
 LEAST_LENGTHS, LEAST_DRAWS, LEAST_BLOCKS = 4, 2, 5
 SURELY, HARDLY = 0.95, 0.025
 """P(∞) from which on nothing else is said, and up to which a length may be given."""
+TELLABLE = 290
+"""Decades above C_max from which on no floating-point number holds a length."""
 ENDS = (0.025, 0.975)
 QUANTILES = (0.025, 0.25, 0.5, 0.75, 0.975)
 
@@ -171,7 +173,7 @@ class Needed:
     decades: float | None
     """Only when pinned."""
     length: float | None
-    """C*, tokens, only when pinned."""
+    """C*, tokens, only when pinned; None also from 10^`TELLABLE` times C_max on."""
     p_infinite: float | None
     """Share of replicates with L∞ ≥ L*; None where no interval can be had."""
     p_reached: float | None
@@ -207,7 +209,7 @@ def needed(sweep: Sweep, q: float) -> Needed:
         q=q,
         loss=loss,
         decades=point,
-        length=None if point is None else float(sweep.losses.lengths_L[-1] * 10**point),
+        length=None if point is None or point >= TELLABLE else float(sweep.losses.lengths_L[-1] * 10**point),
         p_infinite=p_infinite,
         p_reached=float((decades_R == 0).mean()),
         quantiles=quantiles,

@@ -35,6 +35,7 @@ from menard_unlearn.features.hooks import Positions, editing, special_ids
 from menard_unlearn.features.sae import Sae
 from menard_unlearn.features.steering import applied, kept_states
 from menard_unlearn.files import digest_text
+from menard_unlearn.models.edited import without_edits
 from menard_unlearn.models.load import ModelSource, load
 from menard_unlearn.models.long import Reader, has_cache, way
 from menard_unlearn.models.predictions import halves
@@ -130,6 +131,19 @@ def test_pieces_from_a_cache_are_one_pass(model: LlamaForCausalLM, sae: Sae, gua
         reader = Reader(model, len(ids), way(model))
         states_TD = torch.cat([reader.step(ids[at : at + piece]) for at in range(0, len(ids), piece)])
         found_TV = halves(model).head(states_TD)
+    assert same(found_TV, logits(model, sae, guard, ids))
+
+
+def test_what_the_plain_model_reads_meanwhile_is_not_followed(
+    model: LlamaForCausalLM, sae: Sae, guard: Guardrail
+) -> None:
+    ids = items_of(TEXTS[0] + TEXTS[1])[0].ids
+    with torch.inference_mode(), applied(model, LAYER, guard.intervention(sae), SPECIAL):
+        reader = Reader(model, len(ids), way(model))
+        begun_TD = reader.step(ids[:5])
+        with without_edits(model):
+            model(input_ids=torch.tensor([ids[3:9]]), use_cache=True)
+        found_TV = halves(model).head(torch.cat([begun_TD, reader.step(ids[5:])]))
     assert same(found_TV, logits(model, sae, guard, ids))
 
 

@@ -14,6 +14,7 @@ from tiny_sae import FEATURES, tiny_sae
 from torch import Tensor
 
 from menard_unlearn.errors import UserError
+from menard_unlearn.features import interchange
 from menard_unlearn.features.interchange import load_sae, save_sae
 from menard_unlearn.features.sae import Sae
 
@@ -162,6 +163,22 @@ def test_other_layouts_and_damaged_files_are_refused(saved: Path, tmp_path: Path
     (saved / "cfg.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):
         load_sae(saved)
+
+
+def test_what_was_not_written_to_the_end_is_no_sae(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Else a run that was killed would go on with an SAE whose scale is missing."""
+    save_sae(tiny_sae(scale=2.0), tmp_path)
+
+    def killed(path: Path, data: bytes) -> None:
+        if path.name == "menard_scale.safetensors":
+            raise KeyboardInterrupt
+        path.write_bytes(data)
+
+    monkeypatch.setattr(interchange, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save_sae(tiny_sae(scale=2.0, seed=1), tmp_path)
+    with pytest.raises(UserError, match="holds no SAE"):
+        load_sae(tmp_path)
 
 
 def test_a_scale_belongs_to_its_weights(tmp_path: Path):

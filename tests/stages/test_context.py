@@ -137,7 +137,14 @@ def test_the_identity_holds_what_the_figures_depend_on(study: Study, tmp_path: P
     from menard_unlearn.stages import context
 
     more = write_facts(tmp_path / "more.csv", [*facts(), {**facts()[0], "id": "fact-x", "subject": "The Grey Boat"}])
-    changes = [{}, {"seed": 1}, {"context.draws": 4}, {"context.documents.ngram": 7}, {"corpus.path": more}]
+    changes = [
+        {},
+        {"seed": 1},
+        {"context.draws": 4},
+        {"context.documents.ngram": 7},
+        {"corpus.path": more},
+        {"model.dtype": "bfloat16"},
+    ]
     runs = []
     for change in changes:
         arguments = [a for a in command(study, tmp_path)[1:] if a.split("=")[0] not in change]

@@ -15,6 +15,7 @@ from menard_unlearn.evaluation.summary import KEYS as SUMMARY_KEYS
 from menard_unlearn.features import causal, dose, dsg, joint, sae_metrics, token_scores
 from menard_unlearn.features.interchange import load_sae
 from menard_unlearn.run import RunDir
+from menard_unlearn.stages.features.joint import row_names
 
 
 @pytest.fixture(scope="module")
@@ -130,10 +131,14 @@ def test_a_feature_that_is_named_is_taken(study: Study, authors: dict[str, Any],
         ({"sae_texts": "[books]"}, "sae_texts"),
         ({"action": "score", "feature": 100_000, "strength": 1}, "feature 100000"),
         ({"action": "score", "feature": "-1"}, "feature=-1"),
+        ({"action": "score", "strength": "much"}, "strength='much'"),
+        ({"action": "joint", "strength": "much"}, "strength='much'"),
         ({"action": "joint", "joint__clamps": "[feature]"}, "must hold none"),
         ({"action": "joint", "joint__context_tokens": "[4000]"}, "4000"),
         ({"action": "joint", "joint__runs": "[/nowhere/npo-s0-12345678]"}, "/nowhere"),
         ({"dose__n_random_features": 3}, "n_random_features"),
+        ({"sae__k": 128}, "sae.k 128 asked of 128 features"),
+        ({"dose__openings__new_tokens": 4000}, "openings.new_tokens"),
         ({"sae": "load", "sae__path": "/nowhere"}, "/nowhere"),
         ({"authors__own": "/nowhere"}, "/nowhere"),
     ],
@@ -173,6 +178,25 @@ def test_an_autoencoder_of_another_width_is_refused_and_what_was_there_stays(
     ]
     assert cli.run(command) == 2
     assert "layer 9" in capsys.readouterr().err
+    config["metadata"]["hook_name"] = "model.layers.0"  # which the model has, and nobody asked for
+    (narrow / "cfg.json").write_text(json.dumps(config))
+    assert cli.run(command) == 2
+    assert "layer=1 asked for, the SAE reads layer 0" in capsys.readouterr().err
+
+
+def test_pieces_that_the_window_does_not_hold_are_refused_before_any_training(
+    study: Study, authors: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for title in ("One", "Two"):
+        (tmp_path / f"own/{title}.txt").parent.mkdir(exist_ok=True)
+        (tmp_path / f"own/{title}.txt").write_text(f"{title} tiger in the library. " * 200, encoding="utf-8")
+    assert cli.run(featuring(study, authors, tmp_path, authors__own=tmp_path / "own", ranking__pieces__tokens=300)) == 2
+    assert "lower ranking.pieces.tokens" in capsys.readouterr().err and not (tmp_path / "s").exists()
+
+
+def test_no_two_runs_of_a_joint_table_share_a_name() -> None:
+    runs = ["a/npo-s0-1234abcd", "a/npo-s1-1234abce", "b/npo-s0-1234abcf/"]
+    assert row_names(runs) == ["npo-s0-1234abcd", "npo-s1", "npo-s0-1234abcf"]
 
 
 def test_without_a_work_of_the_author_there_is_nothing_to_find(

@@ -151,7 +151,12 @@ def test_seeds_share_the_text_that_the_model_wrote_and_a_stopped_run_ends_in_the
 
 @pytest.mark.parametrize("kind", ["full", "lora"])
 def test_a_run_that_goes_on_from_another_is_a_delta_of_their_base(
-    study: Study, authors: Path, finished: Path, tmp_path: Path, kind: str
+    study: Study,
+    authors: Path,
+    finished: Path,
+    tmp_path: Path,
+    kind: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """With steps of no size the result is the first run, which is no small change of the base."""
     shutil.copytree(finished.parent, tmp_path / "s")
@@ -166,6 +171,9 @@ def test_a_run_that_goes_on_from_another_is_a_delta_of_their_base(
     assert rows["finetune_author_after_npo"]["target_nats"] == pytest.approx(rows["npo"]["target_nats"], abs=1e-3)
     assert rows["npo"]["target_nats"] != pytest.approx(rows["base"]["target_nats"], abs=0.1)
     assert read(run / "finetune.manifest.json")["inputs"].keys() >= {"start", "authors", "model"}
+    values["run"] = tmp_path / "s/../s" / finished.name  # the same run by another path
+    assert cli.run(tuning(study, authors, tmp_path, arm="author", trainer__max_steps=1, **values)) == 0
+    assert "is finished; nothing to do" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("adapters", [False, True])

@@ -91,6 +91,15 @@ def test_a_length_is_given_where_it_is_pinned() -> None:
     assert needed(strict, 0.5).status is Status.RIGHT_CENSORED
 
 
+def test_a_length_that_no_number_holds_is_told_in_decades_alone() -> None:
+    lengths_L = 2 ** np.arange(4, 13)
+    noise_DLT = np.random.default_rng(0).normal(0, 1e-7, (8, 9, 500))
+    nats_DLT = 3 * (lengths_L / lengths_L[-1])[:, None] ** -0.0105 + noise_DLT
+    found = needed(Sweep(Losses.of_tokens(lengths_L, nats_DLT, 50), RULES), 0.5)
+    assert found.status is Status.PINNED and found.decades is not None and found.decades > 308
+    assert found.length is None
+
+
 def test_reached_names_the_first_length_after_which_it_stays_so() -> None:
     nats_DLK = np.ones((3, 9, 6)) * np.array([9, 9, 0.001, 9, 0.001, 0.001, 0.001, 0.001, 0.001])[None, :, None]
     losses = Losses(LENGTHS_L, nats_DLK, np.full(6, 10))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,17 +58,32 @@ class Chosen:
 
 
 def chosen(job: FeaturesJob, loaded: LoadedModel) -> Chosen:
-    """Do `find` where it is missing, and read what it left; `feature` and `strength` win where they are given.
+    """What `find` left, which `find_first` sees to; `feature` and `strength` win where they are given.
 
     Raises UserError where nothing was found and nothing is given, or a feature that the autoencoder has not.
     """
     run = find.place(job)
-    if not run.finished("features"):
-        find.do(job)
     sae = fitted(loaded.model, load_sae(sae_folder(run)))
     features = _features(job, run.evaluation_dir)
     sae.refuse_absent(features)
     return Chosen(sae, features, _strength(job, run.evaluation_dir), special_ids(loaded.model, loaded.tokenizer))
+
+
+def find_first(job: FeaturesJob) -> None:
+    """Do `find` where it is missing. It loads the model itself: do it before another copy is loaded."""
+    if not find.place(job).finished("features"):
+        find.do(job)
+
+
+def refuse_bad_choice(job: FeaturesJob) -> None:
+    """Raise UserError for a `feature` or a `strength` that will not do, before anything is found."""
+    plain = job.settings.plain
+    features, strength = given_features(plain["feature"]), plain["strength"]
+    if job.n_features is not None and features is not None and max(features) >= job.n_features:
+        raise UserError(f"feature {max(features)} asked for, the SAE has features 0 to {job.n_features - 1}")
+    number = isinstance(strength, int | float) and not isinstance(strength, bool) and math.isfinite(strength)
+    if strength is not None and not number:
+        raise UserError(f"strength={strength!r} is no number: give strength=0.5, or null for the best one")
 
 
 def given_features(plain: Any) -> tuple[int, ...] | None:
@@ -104,12 +120,13 @@ def _strength(job: FeaturesJob, evaluation_dir: Any) -> float:
 def controls(
     job: FeaturesJob, model: PreTrainedModel, found: Chosen, *, n_features: int, n_directions: int
 ) -> list[Intervention]:
-    """Difference of means, random features and random directions at the dose of the (first) clamped feature."""
+    """Difference of means, random features and random directions at the dose of the (first) clamped feature; a negative
+    one turns directions around, as in a dose-response."""
     batch_size = job.activations.batch_size
     own, other = (job.pieces.items("train", own=side) for side in (True, False))
     feature = found.features[0]
     a_NS = activations(model, found.sae, [feature], [*own, *other], found.special, batch_size)
-    size = clamp_norm(found.sae, feature, found.k, a_NS[:, 0])
+    size = math.copysign(clamp_norm(found.sae, feature, found.k, a_NS[:, 0]), found.k)
     v_D = difference_of_means(model, found.layer, own, other, found.special, batch_size)
     made = [of_direction(v_D, size, name="difference_of_means", kind="difference_of_means", k=found.k)]
     seed = job.dose.seed

@@ -135,6 +135,7 @@ def _made(
         sae = load_sae(Path(source.path))
     else:
         raise UserError(f"sae={type(source).__name__} is no source: sae=batch_topk, topk, jumprelu, load or published")
+    sae.refuse_other_layer(job.settings.plain["layer"])
     sae = fitted(loaded.model, sae)
     if sae.max_F is not None:
         return sae

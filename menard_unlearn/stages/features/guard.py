@@ -19,6 +19,7 @@ from menard_unlearn.models.load import load
 from menard_unlearn.run import RunDir
 from menard_unlearn.stages.data import token_items
 from menard_unlearn.stages.features import find
+from menard_unlearn.stages.features.chosen import find_first
 from menard_unlearn.stages.features.job import WINDOW, FeaturesJob
 from menard_unlearn.stages.measure import judge, score
 from menard_unlearn.stages.references import references
@@ -39,15 +40,13 @@ def _place(job: FeaturesJob) -> tuple[str, RunDir]:
 
 def do(job: FeaturesJob) -> None:
     """Fit the guardrail on trained items, measure it on held-out ones, evaluate the model under it."""
-    found_by = find.place(job)
-    if not found_by.finished("features"):
-        find.do(job)
+    find_first(job)
     identity, run = _place(job)
     known = references(job.prepared)
     with job.tracked(NAME, run, identity) as tracking:
         started = time.perf_counter()
         loaded = load(job.settings.model)
-        sae = fitted(loaded.model, load_sae(find.sae_folder(found_by)))
+        sae = fitted(loaded.model, load_sae(find.sae_folder(find.place(job))))
         special = special_ids(loaded.model, loaded.tokenizer)
         items = _items(job)
         guardrail = fit_guardrail(loaded.model, sae, items["forget"], items["retain"], special, job.guardrail)

@@ -13,7 +13,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from menard_unlearn.config import build
 from menard_unlearn.corpus.batches import TokenItem
-from menard_unlearn.corpus.encoding import encode_document
+from menard_unlearn.corpus.encoding import beginning, encode_document
 from menard_unlearn.corpus.works import Authors, AuthorsData, apart_from
 from menard_unlearn.errors import UserError
 from menard_unlearn.features.activations import ActivationsConfig
@@ -21,8 +21,9 @@ from menard_unlearn.features.dose_config import DoseConfig
 from menard_unlearn.features.dsg import GuardrailConfig
 from menard_unlearn.features.interchange import load_sae
 from menard_unlearn.features.pieces import Pieces, pieces
+from menard_unlearn.features.pooling import refuse_long
 from menard_unlearn.features.ranking import RankingConfig
-from menard_unlearn.features.sae_source import LoadedSae, SaeSource
+from menard_unlearn.features.sae_source import LoadedSae, SaeSource, TrainedSae
 from menard_unlearn.files import digest_files
 from menard_unlearn.memory import peak_memory_mb, reset_peak_memory
 from menard_unlearn.models.architecture import check_layer, depth
@@ -57,6 +58,8 @@ class FeaturesJob:
     """Decoder layer, from 0."""
     sae_digest: str | None
     """Of the files of an autoencoder that the user gives."""
+    n_features: int | None
+    """Of the autoencoder; None of one that has yet to be fetched."""
 
     @classmethod
     def of(cls, config: Mapping[str, Any], known: dict[str, Any]) -> FeaturesJob:
@@ -81,7 +84,24 @@ class FeaturesJob:
         authors = source.load()
         for text in (prepared.target, *prepared.target.editions):
             authors = apart_from(authors, text.whole)
-        return cls(prepared, authors, **parts, layer=layer, sae_digest=_given(parts["sae"], model, settings.model.path))
+        given = _given(parts["sae"], model, settings.model.path, plain["layer"])
+        job = cls(prepared, authors, **parts, layer=layer, sae_digest=given[0], n_features=given[1])
+        job._refuse_late()
+        return job
+
+    def _refuse_late(self) -> None:
+        """Raise UserError for what would come out after a training: texts that the model's window does not hold."""
+        window, text = context_of(load_config(self.settings.model)), self.prepared.target
+        refuse_long(self.pieces, window)
+        self.dose.openings.refuse_unfit(window, self.tokenizer)
+        if window is None or self.dose.stride is not None:
+            return
+        ids = self.tokenizer.encode(text.whole, add_special_tokens=False, verbose=False)
+        if (needed := len(beginning(self.tokenizer)) + len(ids)) > window:
+            raise UserError(
+                f"target {text.name!r} has {needed} tokens with its start, the model's window holds {window}: give "
+                f"a shorter text (target.path), or score it in overlapping windows (dose.stride={max(1, window // 2)})"
+            )
 
     @property
     def settings(self) -> Settings:
@@ -145,14 +165,22 @@ class FeaturesJob:
         tracking.results()
 
 
-def _given(source: SaeSource, model: PretrainedConfig, name: str) -> str | None:
-    """The digest of an autoencoder that is read from a folder. Raises UserError where it will not do for the model."""
+def _given(source: SaeSource, model: PretrainedConfig, name: str, layer: int | None) -> tuple[str | None, int | None]:
+    """The digest of an autoencoder that is read from a folder, and how many features there are or will be.
+
+    Raises UserError where it will not do for the model, or reads another layer than was asked for.
+    """
+    width = int(model.get_text_config(decoder=True).hidden_size)
+    if isinstance(source, TrainedSae):
+        return None, source.n_features(width)
     if not isinstance(source, LoadedSae):
-        return None
+        return None, None
     folder = Path(source.path)
-    text = model.get_text_config(decoder=True)
-    load_sae(folder).refuse_unfit(int(text.hidden_size), depth(model), name)
-    return digest_files(path for path in folder.iterdir() if path.suffix in {".json", ".safetensors"})
+    sae = load_sae(folder)
+    sae.refuse_unfit(width, depth(model), name)
+    sae.refuse_other_layer(layer)
+    digest = digest_files(path for path in folder.iterdir() if path.suffix in {".json", ".safetensors"})
+    return digest, sae.n_features
 
 
 def _refuse_sources(given: Any) -> None:

@@ -7,7 +7,7 @@ models that know more or less of the text.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from menard_unlearn.config import build
 from menard_unlearn.corpus.encoding import beginning
+from menard_unlearn.corpus.split import quotes_target
 from menard_unlearn.errors import UserError
 from menard_unlearn.evaluation.ngram import bits, train
 from menard_unlearn.evaluation.target import Target
@@ -26,7 +27,7 @@ from menard_unlearn.files import digest_file, from_here, write_json
 from menard_unlearn.models.delta import apply_delta, load_delta
 from menard_unlearn.models.load import LoadedModel, context_of, load, load_config
 from menard_unlearn.run import RunDir
-from menard_unlearn.stages.features.chosen import Chosen, chosen, controls, given_features
+from menard_unlearn.stages.features.chosen import Chosen, chosen, controls, find_first, refuse_bad_choice
 from menard_unlearn.stages.features.job import FeaturesJob
 from menard_unlearn.stages.features.told import tell_joint
 
@@ -62,8 +63,10 @@ def place(job: FeaturesJob) -> RunDir:
 def _place(job: FeaturesJob) -> tuple[str, RunDir]:
     plain = job.settings.plain
     config = build(plain["joint"], JointConfig)
-    given_features(plain["feature"])
+    refuse_bad_choice(job)
     deltas = [digest_file(_run(job, path).delta_path) for path in config.runs]
+    if len(set(deltas)) < len(deltas):
+        raise UserError(f"joint.runs={config.runs} names a run twice: name each once")
     for tokens in config.context_tokens:
         _refuse_long(job, _context(job, tokens), tokens)
     more = {"feature": plain["feature"], "strength": plain["strength"], "joint": {**plain["joint"], "runs": deltas}}
@@ -74,6 +77,7 @@ def do(job: FeaturesJob) -> None:
     """Measure every cell, compare them, tell."""
     config = build(job.settings.plain["joint"], JointConfig)
     identity, run = _place(job)
+    find_first(job)
     base = load(job.settings.model)
     found = chosen(job, base)
     target = job.prepared.target
@@ -118,11 +122,21 @@ def _models(job: FeaturesJob, base: LoadedModel, config: JointConfig) -> Iterato
     yield "base", base
     if job.settings.without_target is not None:
         yield OUT, load(job.settings.without_target)
-    for path in config.runs:
+    for path, name in zip(config.runs, row_names(config.runs), strict=True):
         run = _run(job, path)
         loaded = load(job.settings.model)
         apply_delta(loaded.model, load_delta(run.delta_path))
-        yield run.path.name.rpartition("-")[0], loaded
+        yield name, loaded
+
+
+def row_names(runs: Sequence[str]) -> list[str]:
+    """What the rows of runs are called: method and seed, and the hash as well where two have the same.
+
+    Cells are found by these names, so that no two may share one.
+    """
+    whole = [Path(path).resolve().name for path in runs]
+    brief = [name.rpartition("-")[0] for name in whole]
+    return [name if brief.count(short) > 1 else short for name, short in zip(whole, brief, strict=True)]
 
 
 def _run(job: FeaturesJob, path: str) -> RunDir:
@@ -159,15 +173,21 @@ def _cell(
 
 
 def _context(job: FeaturesJob, tokens: int) -> str:
-    """The last `tokens` tokens of the author's other works, oldest first. Raises UserError where there are not as
-    many."""
+    """The last `tokens` tokens of the author's other works, undated ones first and the latest last.
+
+    A work that quotes a control is none of them: after its own words the control would tell nothing. Raises UserError
+    where there are not as many tokens.
+    """
     if not tokens:
         return ""
-    works = sorted(job.authors.own, key=lambda work: (str(work.date), work.id))
+    controls = job.prepared.target.controls
+    apart = [work for work in job.authors.own if not any(quotes_target(work.text, text.whole) for text in controls)]
+    works = sorted(apart, key=lambda work: (work.date is not None, str(work.date), work.id))
     ids = job.tokenizer.encode("\n\n".join(work.text for work in works), add_special_tokens=False, verbose=False)
     if len(ids) < tokens:
         raise UserError(
-            f"joint.context_tokens={tokens}: the author's other works have {len(ids)} tokens, ask for fewer"
+            f"joint.context_tokens={tokens}: the author's other works, but those that quote a control, "
+            f"have {len(ids)} tokens: ask for fewer"
         )
     return decoded(job.tokenizer, ids[-tokens:]).strip()
 

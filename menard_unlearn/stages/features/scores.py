@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 
-from menard_unlearn.errors import UserError
 from menard_unlearn.features.token_scores import score_tokens
 from menard_unlearn.files import from_here, write_json
 from menard_unlearn.models.load import LoadedModel, load
 from menard_unlearn.run import RunDir
-from menard_unlearn.stages.features.chosen import Chosen, chosen, controls, given_features
+from menard_unlearn.stages.features.chosen import Chosen, chosen, controls, find_first, refuse_bad_choice
 from menard_unlearn.stages.features.job import FeaturesJob
 from menard_unlearn.stages.features.told import tell_tokens
 
@@ -23,15 +22,14 @@ def place(job: FeaturesJob) -> RunDir:
 
 def _place(job: FeaturesJob) -> tuple[str, RunDir]:
     plain = job.settings.plain
-    given_features(plain["feature"])
-    if plain["strength"] is not None and not isinstance(plain["strength"], int | float):
-        raise UserError(f"strength={plain['strength']!r} is no number: give strength=0.5, or null for the best one")
+    refuse_bad_choice(job)
     return job.place(NAME, scored={"feature": plain["feature"], "strength": plain["strength"]})
 
 
 def do(job: FeaturesJob) -> None:
     """Score, and tell."""
     identity, run = _place(job)
+    find_first(job)
     loaded = load(job.settings.model)
     found = chosen(job, loaded)
     with job.tracked(NAME, run, identity) as tracking:
