@@ -15,7 +15,6 @@ from menard_unlearn.context.keys import FORMS
 from menard_unlearn.context.scoring import Logprobs
 from menard_unlearn.context.study import PLACEBOS
 from menard_unlearn.statistics.context_needed import ENDS, Losses, Needed, Rules, Sweep, needed
-from menard_unlearn.statistics.floor_law import BETA
 from menard_unlearn.statistics.orders_claim import claim_of_orders
 
 NAMES = ("low", "lower_quartile", "median", "upper_quartile", "high")
@@ -103,7 +102,7 @@ def _law(sweep: Sweep) -> dict[str, Any] | None:
         "beta": float(law.rate_R[0]),
         "beta_low": float(low),
         "beta_high": float(high),
-        "beta_at_bound": not BETA[0] * 1.01 < law.rate_R[0] < BETA[1] / 1.01,
+        "beta_at_bound": law.beta_at_bound,
         "slope": float(law.slope_R[0]),
         "rmse": float(law.rmse_R[0]),
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Literal
@@ -138,10 +138,15 @@ class OwnWorks:
 
 
 def own_works(
-    author: str, works: Sequence[Work], texts: Sequence[str], cutoff: PartialDate, config: OwnWorksConfig
+    author: str,
+    works: Sequence[Work],
+    texts: Mapping[str, Sequence[str]],
+    cutoff: PartialDate,
+    config: OwnWorksConfig,
 ) -> OwnWorks:
-    """Leave out works that share eight words in a row with one of `texts` (the target and its editions), and later
-    ones.
+    """Leave out works that share eight words in a row with one of `texts`, and later ones.
+
+    `texts` are the target and its editions as "the target", and controls, which must stay unseen, as "a control".
 
     Raises UserError where none is left.
     """
@@ -158,9 +163,10 @@ def own_works(
     return OwnWorks(documents, left_out)
 
 
-def _reason(work: Work, texts: Sequence[str], cutoff: PartialDate, config: OwnWorksConfig) -> str | None:
-    if any(quotes_target(work.text, text) for text in texts):
-        return "quoting the target"
+def _reason(work: Work, texts: Mapping[str, Sequence[str]], cutoff: PartialDate, config: OwnWorksConfig) -> str | None:
+    for name, own in texts.items():
+        if any(quotes_target(work.text, text) for text in own):
+            return f"quoting {name}"
     return None if config.later == "keep" else LATER.get(era(work.date, cutoff))
 
 

@@ -44,6 +44,7 @@ KEYS = {
     "touched_retain": "share of retain documents in which it does",
     "tokens_forget": "share of forget tokens that are clamped, special ones aside",
     "tokens_retain": "share of retain tokens that are",
+    "left_out": "sides of which nothing is held out, whose figures flatter the guardrail",
 }
 """Key of guardrail.json → meaning and unit. Figures of the documents that τ was fitted on flatter the guardrail."""
 
@@ -124,6 +125,7 @@ def measure_guardrail(
         for found in (_active(model, sae, guardrail.features, items, special, batch_size) for items in (forget, retain))
     )
     found = guardrail.to_dict() | {"n_forget": len(forget_P), "n_retain": len(retain_P)}
+    found["left_out"] = []
     found["auroc"] = auc([fired.rho for fired in forget_P], [fired.rho for fired in retain_P])
     for name, rows in (("forget", forget_P), ("retain", retain_P)):
         found[f"fires_{name}"] = float(np.mean([fired.rho > guardrail.tau for fired in rows]))

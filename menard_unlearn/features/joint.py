@@ -40,7 +40,7 @@ QUANTILES = (0.025, 0.975)
 KEYS = {
     "model": "base, without_target, or the name of a run",
     "clamp": "none, feature, difference_of_means, random_feature or random_direction, each at the same dose",
-    "context_tokens": "tokens of the author's other works before the text",
+    "context_tokens": "tokens of the author's other works, undated or up to the cutoff, before the text",
     "n_tokens": "scored tokens of the text",
     "nats_per_token": "B1 divided by them",
     "bits_per_byte": "B1",

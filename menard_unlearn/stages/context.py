@@ -91,7 +91,8 @@ def main(cfg: DictConfig) -> None:
         print(f"{run.path} is finished; nothing to do")
     else:
         with run.attempt():
-            _do(work)
+            if not run.finished(STAGE):  # by another process, while this one was reading
+                _do(work)
     print_context(json.loads((run.evaluation_dir / "context.json").read_text(encoding="utf-8")))
     print(run.evaluation_dir / "context.json")
 
@@ -118,7 +119,13 @@ def _chosen(prepared: Prepared, config: ContextConfig, quotations: tuple[str, ..
     own = choose(prepared.data, cutoff, config.documents, config.documents.include, overlaps)
     if config.placebos.other is None:
         return own, None
-    return own, choose(prepared.data, cutoff, config.documents, config.placebos.other, overlaps)
+    other = choose(prepared.data, cutoff, config.documents, config.placebos.other, overlaps)
+    if shared := {document.id for document in own.documents} & {document.id for document in other.documents}:
+        raise UserError(
+            f"context.placebos.other={config.placebos.other!r} finds {len(shared)} of the documents that contexts are "
+            f"made of ({min(shared)}): name another author's, and this one's by context.documents.include"
+        )
+    return own, other
 
 
 def _planned(

@@ -80,7 +80,11 @@ def _read_once(node: Mapping[str, Any], known: dict[str, Any]) -> AuthorsData:
 
 def _works(authors: AuthorsData, prepared: Prepared, config: OwnWorksConfig) -> OwnWorks:
     cutoff = prepared.settings.split.parsed_cutoff
-    texts = [text.whole for text in (prepared.target, *prepared.target.editions)]
+    target = prepared.target
+    texts = {
+        "the target": [text.whole for text in (target, *target.editions)],
+        "a control": [text.whole for text in target.controls],
+    }
     return own_works(authors.author, authors.own, texts, cutoff, config)
 
 

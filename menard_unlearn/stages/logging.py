@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from menard_unlearn.corpus.documents import Document, Fact
@@ -37,8 +38,7 @@ def track(
     """
     plain = {key: value for key, value in run.read_config().items() if key not in ("tracking", "runs_dir")}
     if not settings.target.publish:
-        # a path may name the text; its digest does not
-        plain["target"] = {**plain["target"], "path": None}
+        plain = _without_places(plain)
     tracked = TrackedRun(
         id=identity,
         name=run.path.name,
@@ -57,6 +57,22 @@ def track(
             if not run.finished(stage):
                 with suppress(OSError, ValueError):  # what ended the run is what has to be told
                     tracking.stopped(settings.tracking.checkpoints)
+
+
+def _without_places(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration without paths that may name the text or its author, as their digests do not; of runs the names
+    stay."""
+    found = {**plain, "target": {**plain["target"], "path": None}}
+    if "authors" in found:
+        found["authors"] = {key: value if key == "_target_" else None for key, value in found["authors"].items()}
+    if "context" in found:
+        documents = {**found["context"]["documents"], "quotations": None}
+        found["context"] = {**found["context"], "documents": documents}
+    if found.get("run"):
+        found["run"] = Path(found["run"]).name
+    if "joint" in found:
+        found["joint"] = {**found["joint"], "runs": [Path(path).name for path in found["joint"]["runs"]]}
+    return found
 
 
 def data_manifest(settings: Settings, data: StudyData) -> InputFile:

@@ -14,8 +14,9 @@ flat            its 97.5% quantile is not below 0: no effect of context can be t
 And where the loss falls:
 
 infinite        P(C* = ∞), the share of replicates with L∞ ≥ L*, is at least .95: no length will do.
-pinned          P(C* = ∞) is at most .025, the interval of the decades is at most `max_decades` wide, and without the
-                longest length the law says a finite length inside that interval.
+pinned          P(C* = ∞) is at most .025, the interval of the decades is at most `max_decades` wide, without the
+                longest length the law says a finite length inside that interval, and β is not at an end of what is
+                searched, where the law does not describe the curve.
 right-censored  the 2.5% quantile of the decades is above 0: more than C_max is needed, how much more cannot be said.
 undetermined    all else.
 
@@ -231,7 +232,8 @@ def _status(sweep: Sweep, loss: float, p_infinite: float, quantiles: tuple[float
     if p_infinite >= SURELY:
         return Status.INFINITE
     least, most = quantiles[0], quantiles[-1]
-    if p_infinite <= HARDLY and most - least <= sweep.rules.max_decades:
+    narrow = most - least <= sweep.rules.max_decades
+    if p_infinite <= HARDLY and narrow and not sweep.points["floor"].beta_at_bound:
         shorter = max(0.0, sweep.decades("without_longest", loss))
         if least <= shorter <= most:
             return Status.PINNED

@@ -57,6 +57,11 @@ class Fits:
     """Root mean square of the residuals, nats."""
 
     @property
+    def beta_at_bound(self) -> bool:
+        """Whether the first fit's β lies at an end of the range searched: the law does not describe the curve."""
+        return not BETA[0] * 1.01 < self.rate_R[0] < BETA[1] / 1.01
+
+    @property
     def end_R(self) -> Floats:
         """The fitted loss at C_max, nats."""
         return self.floor_R + self.above_R

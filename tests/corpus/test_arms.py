@@ -58,7 +58,7 @@ REASONS = {
 def test_works_that_quote_the_target_are_left_out_always_and_later_ones_unless_asked_for(later: str) -> None:
     assert CUTOFF is not None
     config = build({"_target_": "menard_unlearn.corpus.arms.OwnWorksConfig", "later": later}, OwnWorksConfig)
-    found = own_works("Ida Marn", WORKS, (TARGET, EDITION), CUTOFF, config)
+    found = own_works("Ida Marn", WORKS, {"the target": [TARGET, EDITION]}, CUTOFF, config)
     wanted = {
         title: why for title, why in REASONS.items() if later == "leave_out" or title in ("quoting", "translated")
     }
@@ -67,11 +67,17 @@ def test_works_that_quote_the_target_are_left_out_always_and_later_ones_unless_a
     assert [(document.id, document.text) for document in found.documents] == [(work.id, work.text) for work in kept]
 
 
+def test_a_work_that_quotes_a_control_would_teach_what_has_to_stay_unseen() -> None:
+    assert CUTOFF is not None
+    found = own_works("Ida Marn", WORKS, {"the target": [], "a control": [TARGET]}, CUTOFF, OwnWorksConfig("keep"))
+    assert {work.title: work.reason for work in found.left_out} == {"quoting": "quoting a control"}
+
+
 def test_a_date_that_straddles_the_cutoff_is_not_before_it() -> None:
     middle = parse_date("1939-06-30")
     assert middle is not None
     works = (work("early", "1931"), work("of the year", "1939"))
-    (left,) = own_works("Ida Marn", works, (TARGET,), middle, OwnWorksConfig("leave_out")).left_out
+    (left,) = own_works("Ida Marn", works, {"the target": [TARGET]}, middle, OwnWorksConfig("leave_out")).left_out
     assert (left.title, left.reason) == ("of the year", "perhaps later than the cutoff")
 
 
@@ -86,7 +92,7 @@ def test_a_date_that_straddles_the_cutoff_is_not_before_it() -> None:
 def test_an_author_without_a_document_left(works: tuple[Work, ...], parts: list[str], keeping: bool) -> None:
     assert CUTOFF is not None
     with pytest.raises(UserError) as refused:
-        own_works("Ida Marn", works, (TARGET,), CUTOFF, OwnWorksConfig("leave_out"))
+        own_works("Ida Marn", works, {"the target": [TARGET]}, CUTOFF, OwnWorksConfig("leave_out"))
     line = str(refused.value)
     assert all(part in line for part in parts) and ("own_works.later=keep" in line) is keeping
     assert "archivist" not in line and len(line.splitlines()) == 1

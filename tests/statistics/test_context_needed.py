@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -55,6 +56,13 @@ def test_draws_and_blocks_are_both_drawn() -> None:
         losses = Losses(np.array([1]), value_N.reshape(shape), np.ones(shape[2], int))
         spread = losses.resampled(4000, np.random.default_rng(1)).std()
         assert spread == pytest.approx(value_N.std(ddof=1) / math.sqrt(n), rel=0.04)
+
+
+def test_a_curve_that_the_law_does_not_describe_is_never_pinned() -> None:
+    losses = planted(0.0, 2.0, 0.004, noise=1e-6).losses
+    sweep = Sweep(losses, replace(RULES, max_decades=1e6))
+    assert sweep.points["floor"].beta_at_bound
+    assert needed(sweep, 0.5).status is not Status.PINNED
 
 
 @pytest.mark.parametrize(

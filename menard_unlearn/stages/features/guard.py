@@ -49,9 +49,15 @@ def do(job: FeaturesJob) -> None:
         sae = fitted(loaded.model, load_sae(find.sae_folder(find.place(job))))
         special = special_ids(loaded.model, loaded.tokenizer)
         items = _items(job)
+        sides = ("forget", "retain")
         guardrail = fit_guardrail(loaded.model, sae, items["forget"], items["retain"], special, job.guardrail)
-        forget, retain = (items[f"heldout_{side}"] or items[side] for side in ("forget", "retain"))
+        forget, retain = (items[f"heldout_{side}"] or items[side] for side in sides)
         figures = measure_guardrail(loaded.model, sae, guardrail, forget, retain, special, job.guardrail.batch_size)
+        figures["left_out"] = [
+            f"{side}: nothing is held out, what the guardrail was fitted on is measured (split.heldout_fraction)"
+            for side in sides
+            if not items[f"heldout_{side}"]
+        ]
         write_json(run.evaluation_dir / "guardrail.json", figures)
         print(
             f"{len(guardrail.features)} features guarded, threshold {guardrail.tau:.3f}: clamps "

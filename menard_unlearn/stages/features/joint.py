@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from menard_unlearn.config import build
+from menard_unlearn.corpus.dating import Era, era
 from menard_unlearn.corpus.encoding import beginning
 from menard_unlearn.corpus.split import quotes_target
 from menard_unlearn.errors import UserError
@@ -173,7 +174,7 @@ def _cell(
 
 
 def _context(job: FeaturesJob, tokens: int) -> str:
-    """The last `tokens` tokens of the author's other works, undated ones first and the latest last.
+    """The last `tokens` tokens of the author's other works up to the cutoff, undated ones first and the latest last.
 
     A work that quotes a control is none of them: after its own words the control would tell nothing. Raises UserError
     where there are not as many tokens.
@@ -181,12 +182,14 @@ def _context(job: FeaturesJob, tokens: int) -> str:
     if not tokens:
         return ""
     controls = job.prepared.target.controls
-    apart = [work for work in job.authors.own if not any(quotes_target(work.text, text.whole) for text in controls)]
+    cutoff = job.settings.split.parsed_cutoff
+    early = [work for work in job.authors.own if work.date is None or era(work.date, cutoff) is Era.BEFORE]
+    apart = [work for work in early if not any(quotes_target(work.text, text.whole) for text in controls)]
     works = sorted(apart, key=lambda work: (work.date is not None, str(work.date), work.id))
     ids = job.tokenizer.encode("\n\n".join(work.text for work in works), add_special_tokens=False, verbose=False)
     if len(ids) < tokens:
         raise UserError(
-            f"joint.context_tokens={tokens}: the author's other works, but those that quote a control, "
+            f"joint.context_tokens={tokens}: the author's other works up to {cutoff}, but those that quote a control, "
             f"have {len(ids)} tokens: ask for fewer"
         )
     return decoded(job.tokenizer, ids[-tokens:]).strip()
