@@ -10,6 +10,7 @@ Legend: P pieces.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -28,13 +29,17 @@ from menard_unlearn.models.scores import score
 from menard_unlearn.statistics.contrast import difference_interval, enough
 
 LEVEL = 0.05
-"""Share of random features from which on a feature is no better than they are."""
+"""Largest p at which a feature counts as better than random ones."""
+LEAST_FOR_LEVEL = math.ceil(1 / LEVEL) - 1
+"""Random features without which p, of 1 / (1 + their number) at least, cannot be so small."""
 
 KEYS = {
     "author": "whose feature is asked for",
-    "status": "found: on the held-out side the chosen feature turns log p to the author, and fewer than 5% of the "
-    "random features do as well; not_better_than_random: it does not; too_few_random: fewer than 10 other features are "
-    "alive, so nobody knows; no_candidate: no live feature leans to the author",
+    "status": "found: on the held-out side the clamp helps the author's text, and more than the others' (gain_own and "
+    "causal above 0), with p at most 0.05 among random features; harms_less: the same but for gain_own: the clamp "
+    "harms the author's text less than the others'; not_better_than_random: causal is not above 0, or p is larger; "
+    "too_few_random: with fewer than 19 random features p cannot be so small, so nobody knows; no_candidate: no live "
+    "feature leans to the author",
     "chosen": "index of the candidate with the largest causal effect on the training side, whatever the status; null "
     "without a candidate",
     "k": "strength of the clamp, in largest activations of the feature",
@@ -175,7 +180,8 @@ def rerank(
     chosen = max(tried, key=lambda row: row["causal"])["feature"]
     judged = held.effect(chosen, config, null_heldout)
     judged["p"] = _p(judged["random_at_least"], len(random))
-    results = {"status": _status(judged), "chosen": chosen, "rows": tried, "heldout": judged, "random": random}
+    status = _status(judged, len(random))
+    results = {"status": status, "chosen": chosen, "rows": tried, "heldout": judged, "random": random}
     missing = _missing(dev.pieces, held.pieces, len(random))
     return _in_order(found | results | {"left_out": [*pieces.left_out, *missing]})
 
@@ -192,10 +198,12 @@ def _p(at_least: float | None, n_random: int) -> float | None:
     return None if at_least is None else (1 + round(at_least * n_random)) / (1 + n_random)
 
 
-def _status(judged: Mapping[str, Any]) -> str:
-    if judged["random_at_least"] is None:
+def _status(judged: Mapping[str, Any], n_random: int) -> str:
+    if n_random < LEAST_FOR_LEVEL:
         return "too_few_random"
-    return "found" if judged["causal"] > 0 and judged["random_at_least"] < LEVEL else "not_better_than_random"
+    if judged["causal"] <= 0 or judged["p"] > LEVEL:
+        return "not_better_than_random"
+    return "found" if judged["gain_own"] > 0 else "harms_less"
 
 
 def _missing(dev: Pieces, held: Pieces, n_random: int) -> list[str]:
@@ -208,10 +216,11 @@ def _missing(dev: Pieces, held: Pieces, n_random: int) -> list[str]:
                 f"intervals on the {name} side: need two works of the author and two other authors or more, there are "
                 f"{own} and {others}; give more, or change ranking.pieces.heldout_share"
             )
-    if n_random < LEAST_RANDOM:
+    if n_random < LEAST_FOR_LEVEL:
+        what = "random_at_least, p and status" if n_random < LEAST_RANDOM else "status"
         reasons.append(
-            f"random_at_least: {n_random} live features are no candidates, {LEAST_RANDOM} are needed; "
-            "lower ranking.n_candidates or ranking.min_frequency, or use a larger autoencoder"
+            f"{what}: {n_random} random features were tried, p can be {LEVEL} with {LEAST_FOR_LEVEL} or more; raise "
+            "ranking.n_random, lower ranking.n_candidates or ranking.min_frequency, or use a larger autoencoder"
         )
     return reasons
 

@@ -50,11 +50,12 @@ ROW_KEYS = {
     "nats_per_token": "−ln p(target) / T under it",
     "delta": "Δ ln p(target) / T against the unclamped model, nats; above 0 helps",
     "delta_low": "lower end of its 95% interval, blocks of tokens drawn with replacement",
-    "delta_high": "upper end; both null where the target has fewer than 5 blocks, as those of S",
+    "delta_high": "upper end; both null where the target has fewer than 5 blocks, as are those of S",
     "controls_delta": "mean over control texts of the same",
     "steering": "S, their difference",
-    "steering_low": "lower end of its 95% interval, blocks and control texts drawn with replacement",
-    "steering_high": "upper end",
+    "steering_low": "lower end of its 95% interval, blocks and the control texts' authors drawn with replacement; too "
+    "narrow with few authors",
+    "steering_high": "upper end; both null where all control texts are by one author",
     **coherence.KEYS,
 }
 """Key of an entry of `rows` → meaning and unit. What random controls write is measured at best_k alone."""

@@ -19,7 +19,7 @@ from menard_unlearn.evaluation.encoded import encode_target, in_context
 from menard_unlearn.evaluation.tokens import context_length, pad_id
 from menard_unlearn.features.coherence import coherence
 from menard_unlearn.features.dose_config import DoseConfig, DoseTexts
-from menard_unlearn.features.dose_effects import MIN_BLOCKS, Effect, Floats, Replicates
+from menard_unlearn.features.dose_effects import MIN_BLOCKS, MIN_CLUSTERS, Effect, Floats, Replicates
 from menard_unlearn.features.sae import Sae
 from menard_unlearn.features.steering import (
     NOTHING,
@@ -123,6 +123,8 @@ class Bench:
         found = [f"what random controls write, {where}; generating costs the most"]
         if self._replicates is None:
             found.append(f"intervals: the target has fewer than {MIN_BLOCKS} blocks of {self.config.block} tokens")
+        elif self._replicates.n_clusters < MIN_CLUSTERS:
+            found.append(f"intervals of S: all control texts are by one author, give {MIN_CLUSTERS} authors or more")
         for row in rows:
             if row["n_empty"] is not None and row["coherence"] is None:
                 found.append(f"coherence of {row['name']} at k={row['k']}: every text ended at once")
@@ -139,9 +141,9 @@ class Bench:
 
     @cached_property
     def _replicates(self) -> Replicates | None:
-        (plain_T, plain_J), config = self._plain, self.config
+        config, n_tokens = self.config, len(self._plain[0])
         return Replicates.of(
-            len(plain_T), len(plain_J), block=config.block, replicates=config.bootstrap, seed=config.seed
+            n_tokens, self.texts.control_cluster, block=config.block, replicates=config.bootstrap, seed=config.seed
         )
 
     def _scored(self, intervention: Intervention) -> tuple[Floats, Floats]:

@@ -67,7 +67,14 @@ class DoseTexts:
     target: Target
     controls: Sequence[TokenItem]
     """Texts that the feature should not help, none of them among the pieces below."""
+    control_cluster: Sequence[int]
+    """Number of the author of each: what one wrote is drawn as one in a bootstrap."""
     own: Sequence[TokenItem]
     """The author's pieces that the feature was chosen on: the difference of means and the size of doses are theirs."""
     other: Sequence[TokenItem]
     """The other authors' pieces, likewise."""
+
+    def __post_init__(self) -> None:
+        if len(self.control_cluster) != len(self.controls):
+            n, n_controls = len(self.control_cluster), len(self.controls)
+            raise ValueError(f"{n} clusters of {n_controls} control texts: give one for each")

@@ -1,6 +1,8 @@
 """What a dose does to the target and to control texts, with intervals, and which dose is the best: pure arithmetic.
 
-Legend: T tokens of the target, K blocks of them, J control texts, R replicates.
+Pieces of one author move together, so it is whole authors that the intervals of S draw with replacement.
+
+Legend: T tokens of the target, K blocks of them, J control texts, C clusters of these, R replicates.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ Floats = NDArray[np.float64]
 
 MIN_BLOCKS = 5
 """Fewer say nothing of how the text varies."""
+MIN_CLUSTERS = 2
+"""One would give no width at all."""
 
 CHOICE_KEYS = {
     "status": "of the best dose. found: it is. no_gain: S is not above 0 at any dose within the limit. "
@@ -56,33 +60,53 @@ class Effect:
 
 @dataclass(frozen=True, eq=False)
 class Replicates:
-    """How often each block of the target and each control text is drawn; the same for all effects, which are paired."""
+    """How often each block of the target and each cluster of control texts is drawn; the same for all effects: they are
+    paired."""
 
     begin_K: NDArray[np.int64]
     """First token of each block."""
     times_RK: NDArray[np.int64]
-    times_RJ: NDArray[np.int64]
+    number_J: NDArray[np.int64]
+    """Cluster of each control text, from 0."""
+    times_RC: NDArray[np.int64]
 
     @classmethod
-    def of(cls, n_tokens: int, n_controls: int, *, block: int, replicates: int, seed: int) -> Replicates | None:
-        """Blocks of about `block` tokens; None where the target has too few of them."""
+    def of(
+        cls, n_tokens: int, cluster_J: Sequence[int], *, block: int, replicates: int, seed: int
+    ) -> Replicates | None:
+        """Blocks of about `block` tokens, and the cluster of each control text, any numbers; None where the target has
+        too few blocks."""
         n_blocks = max(1, round(n_tokens / block))
         if n_blocks < MIN_BLOCKS:
             return None
         rng = np.random.default_rng([seed, 2])
         begin_K = np.linspace(0, n_tokens, n_blocks + 1).round().astype(np.int64)[:-1]
-        times_RK, times_RJ = (rng.multinomial(n, np.full(n, 1 / n), size=replicates) for n in (n_blocks, n_controls))
-        return cls(begin_K, times_RK, times_RJ)
+        names_C, number_J = np.unique(cluster_J, return_inverse=True)
+        drawn = (rng.multinomial(n, np.full(n, 1 / n), size=replicates) for n in (n_blocks, len(names_C)))
+        times_RK, times_RC = drawn
+        return cls(begin_K, times_RK, number_J.astype(np.int64), times_RC)
 
-    def intervals(self, effect: Effect) -> dict[str, float]:
-        """95% intervals of Δ and S."""
+    @property
+    def n_clusters(self) -> int:
+        """Of the control texts."""
+        return self.times_RC.shape[1]
+
+    def intervals(self, effect: Effect) -> dict[str, float | None]:
+        """95% intervals of Δ and S; those of S null with fewer than `MIN_CLUSTERS` clusters."""
         sum_K = np.add.reduceat(effect.change_T, self.begin_K)
         size_K = np.diff(np.append(self.begin_K, len(effect.change_T)))
         delta_R = (self.times_RK @ sum_K) / (self.times_RK @ size_K)
-        steering_R = delta_R - (self.times_RJ @ effect.control_J) / len(effect.control_J)
-        found = {"delta": delta_R, "steering": steering_R}
-        ends = {name: np.quantile(values_R, (0.025, 0.975)) for name, values_R in found.items()}
-        return {f"{name}_{end}": float(ends[name][i]) for name in found for i, end in enumerate(("low", "high"))}
+        found = _ends("delta", delta_R)
+        if self.n_clusters < MIN_CLUSTERS:
+            return found | {"steering_low": None, "steering_high": None}
+        sum_C, size_C = np.bincount(self.number_J, effect.control_J), np.bincount(self.number_J)
+        control_R = (self.times_RC @ sum_C) / (self.times_RC @ size_C)
+        return found | _ends("steering", delta_R - control_R)
+
+
+def _ends(name: str, values_R: Floats) -> dict[str, float | None]:
+    low, high = np.quantile(values_R, (0.025, 0.975))
+    return {f"{name}_low": float(low), f"{name}_high": float(high)}
 
 
 def best_dose(rows: Sequence[dict], plain: float | None, limit: float) -> float | None:

@@ -15,9 +15,11 @@ from menard_unlearn.report.plain import Head, decimals, figure, inline, meanings
 from menard_unlearn.report.study import Run, Study
 
 STATUSES = {
-    "found": "on held-out works it turns the model to the author as fewer than 5 % of the random features do",
+    "found": "on held-out works it helps the author’s text, and more than the others’, as random features hardly "
+    "ever do (p at most 0.05)",
+    "harms_less": "on held-out works it harms the author’s text, if less than the others’",
     "not_better_than_random": "on held-out works it does no more than random features do",
-    "too_few_random": "too few other features are alive to say what chance does",
+    "too_few_random": "too few random features were tried to say what chance does",
     "no_candidate": "no live feature leans to the author",
 }
 """Status of features.json → what it says."""

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from authored import CONFIG, DECOY, PLANTED, SPECIAL, cut, model, sae
+from authored import CONFIG as FEW
+from authored import DECOY, PLANTED, SPECIAL, TOKENIZER, cut, model, sae
 from transformers import LlamaForCausalLM
 
 from menard_unlearn.errors import UserError
 from menard_unlearn.features.causal import EFFECT_KEYS, HELDOUT_KEYS, KEYS, RANDOM_KEYS, rerank
 from menard_unlearn.features.clamp import clamp
+from menard_unlearn.features.hooks import Positions
 from menard_unlearn.features.pieces import Pieces
 from menard_unlearn.features.pooling import PooledActivations, pooled
 from menard_unlearn.features.ranking import FeatureRow, RankingConfig, rank
 from menard_unlearn.features.sae import Sae
+from menard_unlearn.features.steering import Intervention, kept_states, of_feature
 from menard_unlearn.files import write_json
+from menard_unlearn.stages.features.chosen import Chosen, controls
+
+CONFIG = dataclasses.replace(FEW, n_random=20)
+"""Of 19 or more can p be 0.05."""
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +68,7 @@ def test_the_feature_that_acts_is_chosen_and_not_the_one_that_merely_tells(resul
     planted = by_feature[PLANTED]
     assert planted["causal"] > 0.2 and planted["causal_low"] > 0.1 and planted["random_at_least"] == 0
     assert planted["gain_own"] > 0 > planted["gain_others"]
-    assert result["heldout"]["causal"] > 0.2 and result["heldout"]["p"] == 1 / 13
+    assert result["heldout"]["causal"] > 0.2 and result["heldout"]["p"] == 1 / 21
     assert result["left_out"] == []
 
 
@@ -151,7 +159,33 @@ def test_too_few_random_features_are_a_status(llama: LlamaForCausalLM, activatio
     found = tried(llama, dataclasses.replace(activations, active_PF=active_PF))
     assert (found["status"], found["chosen"]) == ("too_few_random", PLANTED)
     assert found["heldout"]["p"] is None and {row["random_at_least"] for row in found["rows"]} == {None}
-    assert "live features are no candidates, 10 are needed" in found["left_out"][0]
+    assert (
+        "random_at_least, p and status: 2 random features were tried, p can be 0.05 with 19 or more"
+        in found["left_out"][0]
+    )
+
+
+@pytest.mark.parametrize(("n_random", "status"), [(18, "too_few_random"), (19, "found")])
+def test_found_needs_as_many_random_features_as_its_p(
+    llama: LlamaForCausalLM, activations: PooledActivations, n_random: int, status: str
+) -> None:
+    """None of them does as well, and yet 1 / 19 is no 0.05."""
+    found = tried(llama, activations, config=dataclasses.replace(CONFIG, n_random=n_random))
+    assert (found["status"], found["heldout"]["random_at_least"]) == (status, 0)
+    assert found["heldout"]["p"] == 1 / (n_random + 1)
+    assert [line.split(":")[0] for line in found["left_out"]] == ([] if status == "found" else ["status"])
+
+
+def test_a_clamp_that_harms_the_author_is_not_found(activations: PooledActivations) -> None:
+    """The model is made to write what is in no text; after a Z, half of the author's text, it does so anyway."""
+    wild = model()
+    with torch.no_grad():
+        wild.lm_head.weight[TOKENIZER.encode("!", add_special_tokens=False)[0], 0] += 5.0
+    found = tried(wild, activations)
+    held = found["heldout"]
+    assert found["chosen"] == PLANTED and held["causal"] > 0 and held["p"] <= 0.05
+    assert held["gain_others"] < held["gain_own"] < 0
+    assert found["status"] == "harms_less"
 
 
 def test_without_two_works_and_two_authors_an_interval_is_null_with_its_reason(llama: LlamaForCausalLM) -> None:
@@ -175,3 +209,33 @@ def test_what_cannot_be_clamped_is_refused_before_any_work(
         tried(idle, activations, reader=dataclasses.replace(sae(), max_F=None), rows=rows)
     with pytest.raises(UserError, match="feature 99 asked for, the SAE has features 0 to 39"):
         tried(idle, activations, rows=[dataclasses.replace(rows[0], feature=99)])
+
+
+def test_controls_of_several_features_change_as_much_and_clamp_as_many(llama: LlamaForCausalLM) -> None:
+    parts, reader, features = cut(), sae(), (PLANTED, 0, 1)
+    job: Any = SimpleNamespace(
+        activations=SimpleNamespace(batch_size=8), pieces=parts, ranking=CONFIG, dose=SimpleNamespace(seed=0)
+    )
+    found = Chosen(reader, features, -0.5, SPECIAL)
+    made = controls(job, llama, found, n_features=3, n_directions=2)
+    assert [one.name for one in made if one.kind == "random_feature"] == [f"random_features_{n}" for n in range(3)]
+    items = [piece.item for piece in parts.every if piece.side == "train"]
+    states_ND = torch.cat([states_ND for _, states_ND in kept_states(llama, items, reader.layer, SPECIAL, 8)])
+    at = Positions(torch.zeros(1, len(states_ND)), torch.ones(1, len(states_ND), dtype=torch.bool), 0)
+
+    def change_ND(intervention: Intervention) -> torch.Tensor:
+        assert intervention.edit is not None
+        changed_1ND = intervention.edit(states_ND[None], at)
+        assert changed_1ND is not None
+        return (changed_1ND[0] - states_ND).double()
+
+    size = float(change_ND(found.clamp()).norm(dim=1).mean())
+    alone = float(change_ND(of_feature(reader, PLANTED, -0.5)).norm(dim=1).mean())
+    assert size > 1.001 * alone
+    for one in made:
+        if one.kind == "random_feature":
+            assert torch.linalg.matrix_rank(change_ND(one), rtol=1e-3) == len(features)
+        else:
+            assert change_ND(one).norm(dim=1).numpy() == pytest.approx(size, rel=1e-3)
+    (single,) = controls(job, llama, Chosen(reader, (0,), 0.5, SPECIAL), n_features=1, n_directions=0)[1:]
+    assert single.name.startswith("random_feature_")

@@ -82,7 +82,7 @@ def uphill(model: LlamaForCausalLM, items: list[TokenItem]) -> Tensor:
 
 @pytest.fixture(scope="module")
 def texts() -> DoseTexts:
-    return DoseTexts(target(TEXT), CONTROLS, OWN, OTHER)
+    return DoseTexts(target(TEXT), CONTROLS, range(len(CONTROLS)), OWN, OTHER)
 
 
 @pytest.fixture(scope="module")
@@ -221,22 +221,54 @@ def test_intervals_cover_a_known_mean() -> None:
     rng, covered = np.random.default_rng(0), 0
     for seed in range(100):
         change_T = 0.3 + np.repeat(rng.normal(0, 0.5, 40), 50) + rng.normal(0, 0.1, 2000)
-        replicates = Replicates.of(2000, 3, block=50, replicates=200, seed=seed)
+        replicates = Replicates.of(2000, range(3), block=50, replicates=200, seed=seed)
         assert replicates is not None
         ends = replicates.intervals(Effect(NOTHING, 1.0, change_T, np.zeros(3)))
+        assert ends["delta_low"] is not None and ends["delta_high"] is not None
         covered += ends["delta_low"] <= 0.3 <= ends["delta_high"]
         assert (ends["steering_low"], ends["steering_high"]) == (ends["delta_low"], ends["delta_high"])
     assert 86 <= covered <= 99
-    assert Replicates.of(200, 3, block=50, replicates=10, seed=0) is None
+    assert Replicates.of(200, range(3), block=50, replicates=10, seed=0) is None
 
 
 def test_blocks_of_unlike_length_are_weighed_by_their_tokens() -> None:
-    replicates = Replicates.of(57, 1, block=10, replicates=50, seed=0)
+    replicates = Replicates.of(57, (4, 7), block=10, replicates=50, seed=0)
     assert replicates is not None
-    ends = replicates.intervals(Effect(NOTHING, 1.0, np.full(57, 0.25), np.full(1, 0.1)))
+    ends = replicates.intervals(Effect(NOTHING, 1.0, np.full(57, 0.25), np.full(2, 0.1)))
     assert ends == pytest.approx(
         {"delta_low": 0.25, "delta_high": 0.25, "steering_low": 0.15, "steering_high": 0.15}, abs=1e-12
     )
+
+
+def test_intervals_of_steering_cover_where_the_controls_of_an_author_move_together() -> None:
+    """25 authors of 3 to 12 pieces each, S known: whole authors drawn cover it, pieces by themselves far too seldom."""
+    rng, covered = np.random.default_rng(0), {"authors": 0, "pieces": 0}
+    for seed in range(200):
+        author_J = np.repeat(np.arange(25), rng.integers(3, 13, 25))
+        control_J = 0.1 + rng.normal(0, 0.5, 25)[author_J] + rng.normal(0, 0.1, len(author_J))
+        effect = Effect(NOTHING, 1.0, np.full(100, 0.4), control_J)
+        for name, cluster_J in (("authors", author_J), ("pieces", np.arange(len(author_J)))):
+            replicates = Replicates.of(100, cluster_J.tolist(), block=10, replicates=300, seed=seed)
+            assert replicates is not None
+            ends = replicates.intervals(effect)
+            assert ends["steering_low"] is not None and ends["steering_high"] is not None
+            covered[name] += ends["steering_low"] <= 0.3 <= ends["steering_high"]
+    assert 178 <= covered["authors"] <= 198
+    assert covered["pieces"] <= 130
+
+
+def test_controls_of_one_author_give_no_interval_of_steering(
+    model: LlamaForCausalLM, sae: Sae, texts: DoseTexts
+) -> None:
+    config = replace(CONFIG, strengths=(1.0,))
+    given = replace(texts, control_cluster=(3, 3))
+    found = dose_response(model, TOKENIZER, sae, PLANTED, given, range(48), SPECIAL, config)
+    for row in found["rows"]:
+        assert row["steering_low"] is row["steering_high"] is None
+        assert row["delta_low"] < row["delta_high"]
+    assert any(line.startswith("intervals of S: all control texts are by one author") for line in found["left_out"])
+    with pytest.raises(ValueError, match="1 clusters of 2 control texts"):
+        replace(texts, control_cluster=(3,))
 
 
 def test_distinct_n_grams() -> None:
@@ -294,12 +326,12 @@ def test_the_configuration_builds_and_bad_values_are_refused(
 
     def refused(words: str, feature: int = PLANTED, live: range = range(48), **changes: object) -> None:
         with pytest.raises(UserError, match=words):
-            given = replace(texts, **{name: value for name, value in changes.items() if name in ("controls", "own")})
+            given = replace(texts, **{name: value for name, value in changes.items() if name != "openings"})
             config = replace(CONFIG, openings=changes.get("openings", CONFIG.openings))
             dose_response(model, TOKENIZER, sae, feature, given, live, SPECIAL, config)
 
     refused("feature 48 asked for, the SAE has features 0 to 47", feature=48)
     refused("9 others are live", live=range(10))
-    refused("needs controls texts", controls=())
+    refused("needs controls texts", controls=(), control_cluster=())
     refused("needs own texts", own=())
     refused("openings.new_tokens to 49", openings=replace(CONFIG.openings, new_tokens=600))

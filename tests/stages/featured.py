@@ -31,7 +31,7 @@ QUICK_FEATURES = {
     "ranking.pieces.tokens": 32,
     "ranking.pieces.per_work": 2,
     "ranking.n_candidates": 3,
-    "ranking.n_random": 10,
+    "ranking.n_random": 20,
     "ranking.replicates": 20,
     "dose.strengths": "[0.5,1.0]",
     "dose.openings.prompts": "[The,In]",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from menard_unlearn.errors import UserError
@@ -66,6 +67,10 @@ def chosen(job: FeaturesJob, loaded: LoadedModel) -> Chosen:
     sae = fitted(loaded.model, load_sae(sae_folder(run)))
     features = _features(job, run.evaluation_dir)
     sae.refuse_absent(features)
+    if sae.max_F is not None and (dead := [feature for feature in features if not sae.max_F[feature] > 0]):
+        raise UserError(
+            f"feature {dead[0]} never fired where it was measured, and a clamp would do nothing: name another"
+        )
     return Chosen(sae, features, _strength(job, run.evaluation_dir), special_ids(loaded.model, loaded.tokenizer))
 
 
@@ -120,21 +125,49 @@ def _strength(job: FeaturesJob, evaluation_dir: Any) -> float:
 def controls(
     job: FeaturesJob, model: PreTrainedModel, found: Chosen, *, n_features: int, n_directions: int
 ) -> list[Intervention]:
-    """Difference of means, random features and random directions at the dose of the (first) clamped feature; a negative
-    one turns directions around, as in a dose-response."""
+    """Difference of means, random features and random directions at the dose of the clamp; a negative one turns
+    directions around, as in a dose-response.
+
+    Beside several features directions are as long as the sum of their changes is on the mean, and a random control
+    clamps as many features at once; two of these may have features in common.
+    """
     batch_size = job.activations.batch_size
     own, other = (job.pieces.items("train", own=side) for side in (True, False))
-    feature = found.features[0]
-    a_NS = activations(model, found.sae, [feature], [*own, *other], found.special, batch_size)
-    size = math.copysign(clamp_norm(found.sae, feature, found.k, a_NS[:, 0]), found.k)
+    a_NS = activations(model, found.sae, found.features, [*own, *other], found.special, batch_size)
+    size = math.copysign(_clamp_norm(found, a_NS), found.k)
     v_D = difference_of_means(model, found.layer, own, other, found.special, batch_size)
     made = [of_direction(v_D, size, name="difference_of_means", kind="difference_of_means", k=found.k)]
     seed = job.dose.seed
     if n_features:
         live = live_features(pooled(model, found.sae, job.pieces, found.special, batch_size), job.pieces, job.ranking)
-        drawn: Sequence[int] = random_features(live, found.features, n_features, seed)
-        made += [of_feature(found.sae, one, found.k, "random_feature") for one in drawn]
+        made += _random_clamps(found, live, n_features, seed)
     for number, v_RD in enumerate(random_directions(found.sae.n_in, n_directions, seed)):
         name = f"random_direction_{number}"
         made.append(of_direction(v_RD, size, name=name, kind="random_direction", k=found.k))
+    return made
+
+
+def _clamp_norm(found: Chosen, a_NS: Tensor) -> float:
+    """Mean norm of the change that all clamped features make together, at tokens where they stand at a_NS."""
+    features = list(found.features)
+    if len(features) == 1 or found.sae.max_F is None or not len(a_NS):  # the last two are refused there
+        return clamp_norm(found.sae, features[0], found.k, a_NS[:, 0])
+    delta_NS = found.k * found.sae.max_F[features].double().cpu() - a_NS.double()
+    W_SD = found.sae.W_dec_FD[features].double().cpu()
+    # ‖δ W‖² = δ (W Wᵀ) δᵀ needs no table of N tokens by D
+    squared_N = ((delta_NS @ (W_SD @ W_SD.T)) * delta_NS).sum(1).clamp(min=0)
+    return float(squared_N.sqrt().mean())
+
+
+def _random_clamps(found: Chosen, live: Sequence[int], n: int, seed: int) -> list[Intervention]:
+    """So many clamps, each of as many random live features as are clamped."""
+    n_together = len(found.features)
+    if n_together == 1:
+        drawn = random_features(live, found.features, n, seed)
+        return [of_feature(found.sae, one, found.k, "random_feature") for one in drawn]
+    made = []
+    for number in range(n):
+        strengths = dict.fromkeys(random_features(live, found.features, n_together, seed + number), found.k)
+        name = f"random_features_{number}"
+        made.append(of_features(found.sae, strengths, name=name, kind="random_feature", k=found.k))
     return made

@@ -172,9 +172,11 @@ def _dose(
     job: FeaturesJob, run: RunDir, loaded: LoadedModel, sae: Sae, found: Mapping, special: frozenset[int]
 ) -> None:
     read = pooled(loaded.model, sae, job.pieces, special, job.activations.batch_size)
+    control_P = job.pieces.on("heldout") & ~job.pieces.own_P
     texts = DoseTexts(
         target=job.prepared.target,
         controls=job.pieces.items("heldout", own=False),
+        control_cluster=job.pieces.cluster_P[control_P].tolist(),
         own=job.pieces.items("train", own=True),
         other=job.pieces.items("train", own=False),
     )
