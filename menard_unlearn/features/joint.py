@@ -23,7 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from menard_unlearn.evaluation import counterfactual
 from menard_unlearn.evaluation.attribution import measure_attribution
-from menard_unlearn.evaluation.attribution_plan import plan_attribution
+from menard_unlearn.evaluation.attribution_plan import AttributionConfig, plan_attribution
 from menard_unlearn.evaluation.config import EvaluationConfig
 from menard_unlearn.evaluation.counterfactual import TextScore
 from menard_unlearn.evaluation.reproduction import reproduce
@@ -117,7 +117,7 @@ def measure_cell(
         reproduce(model, tokenizer, c, prompt=c.prompt, chunk=config.chunk, config=brief, free_running=False)[0]
         for c in target.controls
     ]
-    plan = plan_attribution(tokenizer, target, config.attribution, context_length(model))
+    plan = plan_attribution(tokenizer, target, _beyond(tokenizer, target, config), context_length(model))
     scores = score(model, plan.items, batch_size=config.batch_size, chunk=config.chunk, padding=pad_id(tokenizer))
     attribution = measure_attribution(plan, scores)
     beside = [control["bits_per_byte"] for control in controls if control["bits_per_byte"] is not None]
@@ -130,6 +130,15 @@ def measure_cell(
         "left_out": [*found["left_out"], *attribution["left_out"]],
     }
     return Cell(name, clamp, context_tokens, figures, TextScore.of_tokens(tokens["tokens"]))
+
+
+def _beyond(tokenizer: PreTrainedTokenizerBase, target: Target, config: EvaluationConfig) -> AttributionConfig:
+    """C3 to C6 on as many tokens of the text itself whatever stands before it."""
+    limit = config.attribution.max_tokens
+    if limit is None:
+        return config.attribution
+    before = tokenizer.encode(target.prompt, add_special_tokens=False, verbose=False)
+    return replace(config.attribution, max_tokens=limit + len(before))
 
 
 def table(cells: Sequence[Cell], ngram_B: NDArray[np.float64] | None, config: EvaluationConfig) -> list[dict]:
