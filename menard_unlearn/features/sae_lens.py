@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from menard_unlearn.files import from_here, write_json
 
 SOURCE = "menard_source.json"
 """Which published SAE a folder holds."""
+MISSING = "sae-lens is not installed: pip install 'menard-unlearn[sae]'"
 
 
 def download(release: str, sae_id: str, to: Path) -> Path:
@@ -31,6 +33,12 @@ def download(release: str, sae_id: str, to: Path) -> Path:
     return to
 
 
+def refuse_without_extra() -> None:
+    """Raise UserError where sae-lens is not installed; it is looked for and not imported."""
+    if importlib.util.find_spec("sae_lens") is None:
+        raise UserError(MISSING)
+
+
 def _published(release: str, sae_id: str) -> Any:
     sae_lens = _sae_lens()
     try:
@@ -47,4 +55,4 @@ def _sae_lens() -> Any:
     try:
         return importlib.import_module("sae_lens")
     except ImportError as error:
-        raise UserError("sae-lens is not installed: pip install 'menard-unlearn[sae]'") from error
+        raise UserError(MISSING) from error

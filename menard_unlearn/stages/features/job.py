@@ -23,7 +23,8 @@ from menard_unlearn.features.interchange import load_sae
 from menard_unlearn.features.pieces import Pieces, pieces
 from menard_unlearn.features.pooling import refuse_long
 from menard_unlearn.features.ranking import RankingConfig
-from menard_unlearn.features.sae_source import LoadedSae, SaeSource, TrainedSae
+from menard_unlearn.features.sae_lens import refuse_without_extra
+from menard_unlearn.features.sae_source import LoadedSae, PublishedSae, SaeSource, TrainedSae
 from menard_unlearn.files import digest_files
 from menard_unlearn.memory import peak_memory_mb, reset_peak_memory
 from menard_unlearn.models.architecture import check_layer, depth
@@ -173,6 +174,8 @@ def _given(source: SaeSource, model: PretrainedConfig, name: str, layer: int | N
     width = int(model.get_text_config(decoder=True).hidden_size)
     if isinstance(source, TrainedSae):
         return None, source.n_features(width)
+    if isinstance(source, PublishedSae):
+        refuse_without_extra()
     if not isinstance(source, LoadedSae):
         return None, None
     folder = Path(source.path)
