@@ -49,7 +49,7 @@ KEYS = {
     "control_bits_per_byte": "mean of B1 over the controls; null without controls",
     "variant_z": "C3 against the controls' variants; null where it is undefined",
     "exposure": "C6, bits",
-    "prefix_specificity": "C4, nats",
+    "prefix_specificity": "C4, nats; of passages after the text alone, so that context does not change it",
     "counterfactual_nats": "C1 under this condition: against without_target under the same clamp and context",
     "menard_fraction": "C2 likewise, 1 written afresh, 0 memorized",
     "menard_fraction_low": "lower end of C2's 95% interval",
@@ -67,6 +67,8 @@ KEYS = {
 
 FROM_ATTRIBUTION = ("variant_z", "exposure", "prefix_specificity")
 FROM_COUNTERFACTUAL = ("counterfactual_nats", "menard_fraction", "menard_fraction_low", "menard_fraction_high")
+ERROR_BAR = "numerical error bar"
+"""What no cell has: it would take each text two more passes."""
 LEAST_BLOCKS = 5
 """Fewer blocks of tokens give no interval."""
 
@@ -127,7 +129,7 @@ def measure_cell(
         **{key: found[key] for key in ("bits_per_byte", "share_rank1", "greedy_prefix")},
         "control_bits_per_byte": float(np.mean(beside)) if beside else None,
         **{key: attribution[key] for key in FROM_ATTRIBUTION},
-        "left_out": [*found["left_out"], *attribution["left_out"]],
+        "left_out": [*(line for line in found["left_out"] if not line.startswith(ERROR_BAR)), *attribution["left_out"]],
     }
     return Cell(name, clamp, context_tokens, figures, TextScore.of_tokens(tokens["tokens"]))
 
