@@ -163,7 +163,7 @@ def test_a_loss_that_is_not_finite_stops_at_once_and_keeps_the_checkpoint(
         ({"recipe__vocab_size": 100}, ["vocab_size 100 must be at least 259"]),
         ({"recipe__num_heads": 5}, ["hidden_size 32 must be a multiple of twice num_heads 5"]),
         ({"recipe__context": 64}, ["a row has 13", "the context 64: set recipe.context=13"]),
-        ({"recipe": "reel"}, ["recipe=reel does not exist (did you mean real?)", "embedded, real"]),
+        ({"recipe": "reel"}, ["recipe=reel does not exist (did you mean real?)", "embedded, long, real"]),
     ],
 )
 def test_recipes_that_cannot_be(
