@@ -76,6 +76,7 @@ def load_sae(folder: Path) -> Sae:
     """
     config = _config(folder)
     tensors = _tensors(folder / WEIGHTS)
+    _refuse_other_shape(folder, config, tensors["W_enc"])
     architecture = config["architecture"]
     metadata = config["metadata"]
     threshold_F = tensors.get("threshold")
@@ -142,7 +143,19 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{from_here(path)} is damaged: get the SAE again") from error
     if missing := sorted({"W_enc", "b_enc", "W_dec", "b_dec"} - set(tensors)):
         raise UserError(f"{from_here(path)} lacks {', '.join(missing)}: get the SAE again")
+    if odd := sorted(name for name, tensor in tensors.items() if not tensor.isfinite().all()):
+        raise UserError(f"{from_here(path)}: {', '.join(odd)} holds NaN or infinity: get the SAE again")
     return tensors
+
+
+def _refuse_other_shape(folder: Path, config: dict[str, Any], W_enc_DF: Tensor) -> None:
+    """Raise UserError where the configuration tells of other weights than those beside it."""
+    for name, size in zip(("d_in", "d_sae"), W_enc_DF.shape, strict=True):
+        if config.get(name, size) != size:
+            raise UserError(
+                f"{from_here(folder)}: {CONFIG} says {name} {config[name]}, the weights beside it have {size}: "
+                "get the SAE again"
+            )
 
 
 def _with_unit_rows(sae: Sae) -> Sae:

@@ -135,6 +135,17 @@ def test_what_is_not_supported_is_refused(saved: Path, changes: dict[str, Any], 
         load_sae(changed(saved, **changes))
 
 
+def test_numbers_that_are_none_and_a_configuration_of_other_weights_are_refused(saved: Path):
+    with pytest.raises(UserError, match="says d_in 96"):
+        load_sae(changed(saved, d_in=96))
+    changed(saved, d_in=load_file(saved / "sae_weights.safetensors")["W_enc"].shape[0])
+    tensors = load_file(saved / "sae_weights.safetensors")
+    tensors["b_enc"][0] = torch.nan
+    save_file(tensors, saved / "sae_weights.safetensors")
+    with pytest.raises(UserError, match="b_enc holds NaN"):
+        load_sae(saved)
+
+
 @pytest.mark.parametrize("stated", [{"scaling_factor": None}, {"scaling_factor": 2.0, "has_whitening": True}])
 def test_a_factor_that_is_none_is_refused(saved: Path, stated: dict[str, Any]):
     (saved / "activation_scaler.json").write_text(json.dumps(stated))
