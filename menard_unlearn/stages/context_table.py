@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from menard_unlearn.stages.table import WIDTH
+from menard_unlearn.statistics.floor_law import BETA
 
 
 def print_context(content: Mapping[str, Any]) -> None:
@@ -54,7 +55,9 @@ def claim_lines(model: Mapping[str, Any]) -> list[str]:
     claim = model["claim"]
     if claim is None:
         return []
+    least = claim["fitted"] <= BETA[0] * 1.01
+    fitted = f"the losses do not fall (β at most {claim['fitted']:.3f})" if least else f"fitted {claim['fitted']:.3f}"
     return [
-        f"{claim['orders']:g} orders of magnitude imply β = {claim['implied']:.3f}, fitted {claim['fitted']:.3f} "
+        f"{claim['orders']:g} orders of magnitude imply β = {claim['implied']:.3f}, {fitted} "
         f"(difference {claim['low']:+.3f} to {claim['high']:+.3f}, p = {claim['p_value']:.3f}): {claim['verdict']}"
     ]
