@@ -81,6 +81,11 @@ def beginning(tok: PreTrainedTokenizerBase) -> tuple[int, ...]:
     return () if tok.bos_token_id is None else (cast("int", tok.bos_token_id),)
 
 
+def whole_length(tok: PreTrainedTokenizerBase, text: str) -> int:
+    """Tokens of a text with its beginning: what a model's window has to hold."""
+    return len(beginning(tok)) + len(tok.encode(text, add_special_tokens=False, verbose=False))
+
+
 @dataclass(frozen=True)
 class Encoder:
     """The little of a tokenizer that a training needs."""

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from menard_unlearn.config import build, to_plain
 from menard_unlearn.corpus.almanac import TARGET_TITLE, control_text, target_text
 from menard_unlearn.corpus.documents import Document, Fact
-from menard_unlearn.corpus.encoding import beginning
+from menard_unlearn.corpus.encoding import whole_length
 from menard_unlearn.corpus.sources import Corpus
 from menard_unlearn.corpus.split import SplitConfig
 from menard_unlearn.corpus.statements import Templates, WordingConfig
@@ -188,13 +188,11 @@ def refuse_unfit(prepared: Prepared, source: ModelSource) -> None:
         ]
     for what, text, advice in texts:
         # a token is a byte or more, so that few texts have to be encoded
-        if len(text.encode()) + 2 > context:
-            ids = tokenizer.encode(text, add_special_tokens=False, verbose=False)
-            if (needed := len(beginning(tokenizer)) + len(ids)) > context:
-                raise UserError(
-                    f"{what} has {needed} tokens with its start, the model's context is {context}: "
-                    f"{advice}, or take a model with a longer context"
-                )
+        if len(text.encode()) + 2 > context and (needed := whole_length(tokenizer, text)) > context:
+            raise UserError(
+                f"{what} has {needed} tokens with its start, the model's context is {context}: "
+                f"{advice}, or take a model with a longer context"
+            )
 
 
 def describe(prepared: Prepared) -> str:

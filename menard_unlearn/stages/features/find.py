@@ -6,7 +6,6 @@ import random
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from menard_unlearn.corpus.batches import TokenItem
@@ -18,13 +17,13 @@ from menard_unlearn.features.dose import dose_response
 from menard_unlearn.features.dose_config import DoseTexts
 from menard_unlearn.features.hooks import special_ids
 from menard_unlearn.features.interchange import load_sae, save_sae
-from menard_unlearn.features.pooling import pooled
+from menard_unlearn.features.pooling import PooledActivations, pooled
 from menard_unlearn.features.ranking import live_features, rank
 from menard_unlearn.features.sae import Sae
 from menard_unlearn.features.sae_lens import download
 from menard_unlearn.features.sae_metrics import measure_sae, measure_scale
 from menard_unlearn.features.sae_source import LoadedSae, PublishedSae, TrainedSae
-from menard_unlearn.features.sae_training import train_sae
+from menard_unlearn.features.sae_training import OnLog, train_sae
 from menard_unlearn.files import from_here, write_json
 from menard_unlearn.models.load import LoadedModel, load
 from menard_unlearn.run import RunDir
@@ -50,9 +49,10 @@ def do(job: FeaturesJob) -> None:
         loaded = load(job.settings.model)
         special = special_ids(loaded.model, loaded.tokenizer)
         sae = _sae(job, run, loaded, special, tracking)
-        found = _rank(job, run, loaded, sae, special)
+        read = pooled(loaded.model, sae, job.pieces, special, job.activations.batch_size)
+        found = _rank(job, run, loaded, sae, read, special)
         if found["chosen"] is not None:
-            _dose(job, run, loaded, sae, found, special)
+            _dose(job, run, loaded, sae, found["chosen"], live_features(read, job.pieces, job.ranking), special)
         job.finish(run, identity, time.perf_counter() - started, tracking)
     shutil.rmtree(run.path / "activations", ignore_errors=True)  # a manifest says that nothing is left to resume
     print(from_here(run.path), flush=True)
@@ -126,7 +126,7 @@ def _made(
             source,
             layer=job.layer,
             model_name=job.settings.model.path,
-            on_log=partial(_log, run, tracking),
+            on_log=_log(run, tracking),
             resume=run.path / "activations",
         )
     if isinstance(source, PublishedSae):
@@ -142,16 +142,26 @@ def _made(
     return measure_scale(loaded.model, sae, items, special=special, batch_size=config.batch_size)
 
 
-def _log(run: RunDir, tracking: RunTracking, step: int, values: Mapping[str, float]) -> None:
-    row = {"step": step, **values}
-    run.truncate_history(step - 1)  # a killed session may have told later steps than its checkpoint's
-    run.append_history(row)
-    tracking.log(row)
+def _log(run: RunDir, tracking: RunTracking) -> OnLog:
+    """What keeps a training's rows; its first one ends what a killed session told beyond its checkpoint."""
+    begun = False
+
+    def log(step: int, values: Mapping[str, float]) -> None:
+        nonlocal begun
+        if not begun:
+            run.truncate_history(step - 1)
+            begun = True
+        row = {"step": step, **values}
+        run.append_history(row)
+        tracking.log(row)
+
+    return log
 
 
-def _rank(job: FeaturesJob, run: RunDir, loaded: LoadedModel, sae: Sae, special: frozenset[int]) -> dict:
+def _rank(
+    job: FeaturesJob, run: RunDir, loaded: LoadedModel, sae: Sae, read: PooledActivations, special: frozenset[int]
+) -> dict:
     config, evaluation = job.ranking, job.settings.evaluation
-    read = pooled(loaded.model, sae, job.pieces, special, job.activations.batch_size)
     found = rerank(
         loaded.model,
         sae,
@@ -169,9 +179,14 @@ def _rank(job: FeaturesJob, run: RunDir, loaded: LoadedModel, sae: Sae, special:
 
 
 def _dose(
-    job: FeaturesJob, run: RunDir, loaded: LoadedModel, sae: Sae, found: Mapping, special: frozenset[int]
+    job: FeaturesJob,
+    run: RunDir,
+    loaded: LoadedModel,
+    sae: Sae,
+    feature: int,
+    live: Sequence[int],
+    special: frozenset[int],
 ) -> None:
-    read = pooled(loaded.model, sae, job.pieces, special, job.activations.batch_size)
     control_P = job.pieces.on("heldout") & ~job.pieces.own_P
     texts = DoseTexts(
         target=job.prepared.target,
@@ -184,9 +199,9 @@ def _dose(
         loaded.model,
         loaded.tokenizer,
         sae,
-        found["chosen"],
+        feature,
         texts,
-        live_features(read, job.pieces, job.ranking),
+        live,
         special,
         job.dose,
     )

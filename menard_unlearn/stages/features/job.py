@@ -13,7 +13,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from menard_unlearn.config import build
 from menard_unlearn.corpus.batches import TokenItem
-from menard_unlearn.corpus.encoding import beginning, encode_document
+from menard_unlearn.corpus.encoding import encode_document, whole_length
 from menard_unlearn.corpus.works import Authors, AuthorsData, apart_from
 from menard_unlearn.errors import UserError
 from menard_unlearn.features.activations import ActivationsConfig
@@ -97,8 +97,7 @@ class FeaturesJob:
         self.dose.openings.refuse_unfit(window, self.tokenizer)
         if window is None or self.dose.stride is not None:
             return
-        ids = self.tokenizer.encode(text.whole, add_special_tokens=False, verbose=False)
-        if (needed := len(beginning(self.tokenizer)) + len(ids)) > window:
+        if (needed := whole_length(self.tokenizer, text.whole)) > window:
             raise UserError(
                 f"target {text.name!r} has {needed} tokens with its start, the model's window holds {window}: give "
                 f"a shorter text (target.path), or score it in overlapping windows (dose.stride={max(1, window // 2)})"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from menard_unlearn.config import build
 from menard_unlearn.corpus.dating import Era, era
-from menard_unlearn.corpus.encoding import beginning
+from menard_unlearn.corpus.encoding import whole_length
 from menard_unlearn.corpus.split import quotes_target
 from menard_unlearn.errors import UserError
 from menard_unlearn.evaluation.ngram import bits, train
@@ -200,8 +200,7 @@ def _refuse_long(job: FeaturesJob, context: str, tokens: int) -> None:
     window = context_of(load_config(job.settings.model))
     target = after_context(job.prepared.target, context)
     for text in (target, *target.controls):
-        ids = job.tokenizer.encode(text.whole, add_special_tokens=False, verbose=False)
-        needed = len(beginning(job.tokenizer)) + len(ids)
+        needed = whole_length(job.tokenizer, text.whole)
         if window is not None and needed > window:
             raise UserError(
                 f"joint.context_tokens={tokens} and {text.name!r} have {needed} tokens together, the model's window is "
