@@ -22,12 +22,12 @@ from transformers import PreTrainedModel
 
 from menard_unlearn.corpus.batches import TokenItem, collate
 from menard_unlearn.errors import UserError
-from menard_unlearn.features.hooks import refuse_compiled
+from menard_unlearn.features.hooks import kept_hidden, refuse_compiled
 from menard_unlearn.features.shards import INDEX, Shards, is_whole, opened, read_index, write_shard
 from menard_unlearn.files import canonical, digest_text, from_here, write_json
 from menard_unlearn.models.likelihood import evaluating
 from menard_unlearn.models.load import DTYPES, context_of
-from menard_unlearn.models.stump import decoder_layers, hidden, refuse_absent, text_config
+from menard_unlearn.models.stump import decoder_layers, refuse_absent, text_config
 
 
 @dataclass(frozen=True)
@@ -121,16 +121,13 @@ def stream(
     Special tokens and padding are left out. The model is in eval mode meanwhile.
     """
     refuse_compiled(model)
-    special_S = torch.tensor(sorted(special), dtype=torch.long)
     device = next(model.parameters()).device
     for at in range(0, len(items), batch_size):
         # Any id will do to pad with: the mask says what is padding
-        batch = collate(items[at : at + batch_size], "activations", 0)
-        kept_BT = batch.attention_mask_BT.bool() & ~torch.isin(batch.input_ids_BT, special_S)
-        batch = batch.to(device)
+        batch = collate(items[at : at + batch_size], "activations", 0).to(device)
         with evaluating(model):
-            hidden_BTD = hidden(model, batch.input_ids_BT, batch.attention_mask_BT, layer)
-        yield hidden_BTD[kept_BT.to(device)]
+            hidden_BTD, kept_BT = kept_hidden(model, batch, layer, special)
+        yield hidden_BTD[kept_BT]
 
 
 def _digest(items: Sequence[TokenItem]) -> str:

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from menard_unlearn.corpus.batches import TokenBatch
 from menard_unlearn.errors import UserError
 from menard_unlearn.models.edited import edits_hold
-from menard_unlearn.models.stump import decoder_layers, refuse_absent, text_config
+from menard_unlearn.models.stump import decoder_layers, hidden, refuse_absent, text_config
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,18 @@ def special_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | Non
     if tokenizer is not None:
         found |= set(tokenizer.all_special_ids)
     return frozenset(token for token in found if isinstance(token, int))
+
+
+def kept_hidden(
+    model: PreTrainedModel, batch: TokenBatch, layer: int, special: Collection[int]
+) -> tuple[Tensor, Tensor]:
+    """(hidden_BTD, kept_BT): the stream after a layer, and where neither special tokens nor padding stand.
+
+    The batch lies on the model's device; the forward pass ends at the layer.
+    """
+    special_K = torch.tensor(sorted(special), dtype=torch.long, device=batch.input_ids_BT.device)
+    hidden_BTD = hidden(model, batch.input_ids_BT, batch.attention_mask_BT, layer)
+    return hidden_BTD, batch.attention_mask_BT.bool() & ~torch.isin(batch.input_ids_BT, special_K)
 
 
 @contextmanager

@@ -19,10 +19,10 @@ from transformers import PreTrainedModel
 from menard_unlearn.errors import UserError
 from menard_unlearn.evaluation.tokens import context_length, in_batches
 from menard_unlearn.features.clamp import fitted
+from menard_unlearn.features.hooks import kept_hidden
 from menard_unlearn.features.pieces import Piece, Pieces
 from menard_unlearn.features.sae import Sae
 from menard_unlearn.models.likelihood import evaluating
-from menard_unlearn.models.stump import residuals
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,15 +57,13 @@ def pooled(
     refuse_long(pieces, context_length(model))
     _refuse_special(pieces, special)
     device = next(model.parameters()).device
-    special_N = torch.tensor(sorted(special), dtype=torch.long, device=device)
     shape = (len(pieces.every), sae.n_features)
     mean_PF, active_PF = np.empty(shape, np.float32), np.empty(shape, np.float32)
     tokens_P = np.empty(shape[0], np.int64)
     with evaluating(model):
         for places, batch in in_batches([piece.item for piece in pieces.every], batch_size, padding=0):
             batch = batch.to(device)
-            (hidden_BTD,) = residuals(model, batch.inputs, [sae.layer], None)
-            kept_BT = batch.attention_mask_BT.bool() & ~torch.isin(batch.input_ids_BT, special_N)
+            hidden_BTD, kept_BT = kept_hidden(model, batch, sae.layer, special)
             for place, hidden_TD, kept_T in zip(places, hidden_BTD, kept_BT, strict=True):
                 mean_PF[place], active_PF[place] = _pool(sae, hidden_TD[kept_T])
                 tokens_P[place] = int(kept_T.sum())

@@ -26,10 +26,9 @@ from menard_unlearn.corpus.batches import TokenItem
 from menard_unlearn.errors import UserError
 from menard_unlearn.evaluation.tokens import in_batches
 from menard_unlearn.features.clamp import added, clamping
-from menard_unlearn.features.hooks import Edit, Positions, editing
+from menard_unlearn.features.hooks import Edit, Positions, editing, kept_hidden
 from menard_unlearn.features.sae import Sae
 from menard_unlearn.models.likelihood import evaluating
-from menard_unlearn.models.stump import hidden
 
 Kind = Literal["none", "feature", "features", "difference_of_means", "random_feature", "random_direction", "guardrail"]
 RANDOM: tuple[Kind, ...] = ("random_feature", "random_direction")
@@ -120,12 +119,10 @@ def kept_states(
     `item_N` are places in `items`. The forward pass ends at the layer. The model is in eval mode for the call.
     """
     device = next(model.parameters()).device
-    special_K = torch.tensor(sorted(special), dtype=torch.long, device=device)
     with evaluating(model):
         for places, batch in in_batches(items, batch_size, padding=0):
             batch = batch.to(device)
-            hidden_BTD = hidden(model, batch.input_ids_BT, batch.attention_mask_BT, layer)
-            kept_BT = batch.attention_mask_BT.bool() & ~torch.isin(batch.input_ids_BT, special_K)
+            hidden_BTD, kept_BT = kept_hidden(model, batch, layer, special)
             yield np.array(places)[batch.item_BT[kept_BT].cpu().numpy()], hidden_BTD[kept_BT]
 
 
